@@ -1,0 +1,101 @@
+"""What the core asks of a cache server. A backend is a codec and a transport: it decides nothing.
+
+What it must do with an operation is `item.apply`. Between two operations it may drop an item
+(an eviction), and nothing else. `cachelib.testing.conformance` checks that.
+
+Both protocols raise `CacheUnavailable` where the server cannot be reached, does not answer in
+time or answers something unknown; the connection is then dropped, and whether an operation
+took effect is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from cachelib.errors import CacheError
+from cachelib.model import Answer, Name, Op
+
+Batch: TypeAlias = Sequence[tuple[Name, Op]]
+Results: TypeAlias = list[Answer | CacheError]
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What a kind of server can and cannot keep. Callers look here, never at a backend's type."""
+
+    kind: str
+    """`memory`, `redis`, `memcached` …: for metrics and messages only."""
+    name_bytes_max: int
+    """The longest name, bytes. Longer keys are hashed before they get here."""
+    payload_bytes_max: int
+    """The largest payload of an item, bytes."""
+    ttl_step_ms: int
+    """How coarsely the server counts an item's life."""
+    shared: bool
+    """Other processes see the same items."""
+
+
+class Backend(Protocol):
+    """One cache node, for threads. Safe to use from several threads and after a fork."""
+
+    capability: Capability
+
+    def get(self, name: Name) -> bytes | None:
+        """The item's bytes as they are, or None: the hit path, one round trip, changes nothing."""
+
+    def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
+        """`get` for many names in one round trip."""
+
+    def execute(self, name: Name, op: Op, now_ms: int) -> Answer:
+        """Apply one operation."""
+
+    def execute_many(self, batch: Batch, now_ms: int) -> Results:
+        """Apply one operation to each name (names differ), pipelined. An error stands in its place."""
+
+    def apply(self, batch: Batch, notes: Mapping[Name, bytes], now_ms: int) -> Results:
+        """`execute_many`, then keep `notes`, behind the batch and on the connection that carried it (I11).
+
+        The notes are kept only if every operation before them was answered. A chunk of the
+        batch that fails leaves the notes unwritten.
+        """
+
+    def read_notes(self, names: Sequence[Name]) -> list[bytes | None]:
+        """Notes kept by `apply`; None where the node has none."""
+
+    def instance(self) -> str:
+        """Which start of the server answers now: changes when it restarts or another takes its place."""
+
+    def close(self) -> None:
+        """Close every connection. Using the backend afterwards opens new ones."""
+
+
+class AsyncBackend(Protocol):
+    """`Backend` with `await`, for one event loop at a time."""
+
+    capability: Capability
+
+    async def get(self, name: Name) -> bytes | None:
+        """See `Backend.get`."""
+
+    async def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.get_many`."""
+
+    async def execute(self, name: Name, op: Op, now_ms: int) -> Answer:
+        """See `Backend.execute`."""
+
+    async def execute_many(self, batch: Batch, now_ms: int) -> Results:
+        """See `Backend.execute_many`."""
+
+    async def apply(self, batch: Batch, notes: Mapping[Name, bytes], now_ms: int) -> Results:
+        """See `Backend.apply`."""
+
+    async def read_notes(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.read_notes`."""
+
+    async def instance(self) -> str:
+        """See `Backend.instance`."""
+
+    async def close(self) -> None:
+        """See `Backend.close`."""

@@ -1,0 +1,107 @@
+"""One item as bytes, the same on every server: a header of 68 bytes, then the payload.
+
+    0  u16 magic and format    2  u8 zero    3  u8 flags
+    4  version   12  floor   20  soft_expire_ms   28  as_of_us            what a hit looks at
+    36 lease     44  lease_until_ms   52  stale_until_ms   60  expires_ms what the rest looks at
+    68 payload (see `codecs.py`)
+
+All numbers are unsigned and big-endian, so that a server without 64-bit integers (Lua has
+doubles) compares versions as strings of eight bytes.
+"""
+
+from __future__ import annotations
+
+from struct import Struct, error
+
+from cachelib.errors import DecodeError
+from cachelib.item import serves
+from cachelib.model import ABSENCE, NOTHING, Content, Item, Kind, Requirement
+
+MAGIC = 0xCA01
+HEADER = Struct(">HBBQQQQQQQQ")
+HEADER_BYTES = HEADER.size
+OVERHEAD_BYTES = HEADER_BYTES
+"""What an item adds to its payload."""
+
+VOID, KNOWN, FLOOR_GONE = 4, 8, 16
+_KIND = 3
+
+_HIT = Struct(">IQQQ")
+_PLAIN_VALUE = MAGIC << 16 | Kind.VALUE
+_FRESH_WORDS = {_PLAIN_VALUE | KNOWN, _PLAIN_VALUE}
+
+
+def encode(item: Item) -> bytes:
+    """The bytes that a server keeps for `item`."""
+    return encode_header(item) + item.content.payload
+
+
+def encode_header(item: Item) -> bytes:
+    """The header alone, for a server that can rewrite it in place."""
+    flags = item.content.kind | VOID * item.void | KNOWN * item.known | FLOOR_GONE * item.floor_gone
+    return HEADER.pack(
+        MAGIC,
+        0,
+        flags,
+        item.version,
+        item.floor,
+        item.soft_expire_ms,
+        item.as_of_us,
+        item.lease,
+        item.lease_until_ms,
+        item.stale_until_ms,
+        item.expires_ms,
+    )
+
+
+def decode(raw: bytes) -> Item:
+    """The item in these bytes. Raises `DecodeError` where they are none of ours (I12)."""
+    try:
+        magic, zero, flags, version, floor, soft, as_of, lease, until, stale, expires = HEADER.unpack_from(raw)
+    except error as cause:
+        raise DecodeError(f"an item has a header of {HEADER_BYTES} bytes, these are {len(raw)} in all") from cause
+    kind = flags & _KIND
+    if magic != MAGIC or zero or kind > Kind.ABSENCE or flags > (_KIND | VOID | KNOWN | FLOOR_GONE):
+        raise DecodeError(f"not an item of this format: it begins with {raw[:4].hex()}")
+    return Item(
+        content=_content(kind, raw),
+        void=bool(flags & VOID),
+        known=bool(flags & KNOWN),
+        version=version,
+        floor=floor,
+        floor_gone=bool(flags & FLOOR_GONE),
+        lease=lease,
+        lease_until_ms=until,
+        soft_expire_ms=soft,
+        as_of_us=as_of,
+        stale_until_ms=stale,
+        expires_ms=expires,
+    )
+
+
+def _content(kind: int, raw: bytes) -> Content:
+    if kind == Kind.VALUE:
+        return Content(Kind.VALUE, raw[HEADER_BYTES:])
+    if len(raw) != HEADER_BYTES:
+        raise DecodeError(f"an item without a value has {len(raw) - HEADER_BYTES} bytes behind its header")
+    return ABSENCE if kind == Kind.ABSENCE else NOTHING
+
+
+def plain_hit(raw: bytes, now_ms: int) -> bool:
+    """The short way to the answer that nearly every read gets: a fresh value, nothing asked, not due.
+
+    False says nothing: decode the item and ask `serves`.
+    """
+    if len(raw) < HEADER_BYTES:
+        return False
+    word, version, floor, soft_expire_ms = _HIT.unpack_from(raw)
+    return word in _FRESH_WORDS and version >= floor and (soft_expire_ms == 0 or now_ms < soft_expire_ms)
+
+
+def decode_hit(raw: bytes, requirement: Requirement, now_ms: int) -> Item | None:
+    """The item in `raw` if it serves as asked and no refresh is due, else None; the hit path of all faces."""
+    item = decode(raw)
+    if not serves(item, requirement):
+        return None
+    # Past soft_expire the server decides who refreshes: ask it properly.
+    return None if item.soft_expire_ms and now_ms >= item.soft_expire_ms else item

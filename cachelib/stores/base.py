@@ -1,0 +1,163 @@
+"""What the cache asks of an authoritative store, and what it is told.
+
+`SqlStore` (sync) and `AsyncSqlStore` are the ones we ship. The two protocols differ only in
+`await`; the words are those of PROTOCOL.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from cachelib.model import Row, RowChange
+
+SyncLoader: TypeAlias = Callable[[Any, Sequence[Any]], Mapping[Any, Row | Any]]
+AsyncLoader: TypeAlias = Callable[[Any, Sequence[Any]], Awaitable[Mapping[Any, Row | Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One load: the rows that exist, and the store's clock from before its snapshot."""
+
+    rows: Mapping[Any, Row | Any]
+    as_of_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One table whose changes are logged. `key`: primary key columns, `columns`: watched ones."""
+
+    table: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    version: str = "row_version"
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One row of the change log, with where it stands in it.
+
+    `position` is opaque outside the store: it sorts, and reading after it gives what follows.
+    """
+
+    position: str
+    change: RowChange
+
+
+@dataclass(frozen=True, slots=True)
+class LogBatch:
+    """What one poll of the change log gave.
+
+    `position` is where to go on (after the last entry, or the position asked where there was
+    none). `watermark_us` is the store's clock up to which every commit is in this or an
+    earlier batch; None where that is not known.
+    """
+
+    entries: tuple[LogEntry, ...]
+    position: str
+    watermark_us: int | None = None
+
+
+class StoreTransaction(Protocol):
+    """One open transaction. `connection` is what the application's SQL runs on."""
+
+    connection: Any
+
+    def execute(self, sql: Any, params: Mapping[str, Any] | None = None) -> Any:
+        """Run SQL text with named parameters (or a SQLAlchemy statement)."""
+
+    def changes(self) -> Sequence[RowChange] | None:
+        """Every row that this transaction has changed so far, in order, deferred triggers run.
+
+        None: more than `tx_keys_max` rows, or a truncate: treat all keys of `touched()` as
+        changed (a new epoch).
+        """
+
+    def touched(self) -> frozenset[str]:
+        """The tables that this transaction has changed so far."""
+
+    def commit(self) -> None:
+        """Commit. Raises `CommitUnknown` when the store did not say how it ended."""
+
+    def rollback(self) -> None:
+        """Roll back; safe to call after a failure."""
+
+
+class Store(Protocol):
+    """The authoritative database."""
+
+    def identity(self) -> str:
+        """Who the store is: changes when it was restored or failed over."""
+
+    def now_us(self) -> int:
+        """The store's clock."""
+
+    def load(self, loader: SyncLoader, keys: Sequence[Any], *, timeout_s: float | None = None) -> Loaded:
+        """Run `loader(tx, keys)` in a read-only transaction of its own that begins now (I6)."""
+
+    def transaction(self, connection: Any = None) -> AbstractContextManager[StoreTransaction]:
+        """Begin a transaction, or join the one that `connection` (or ORM session) is in."""
+
+    def read_layout(self) -> bytes | None:
+        """The layout document, or None where none was ever written."""
+
+    def write_layout(self, document: bytes, expected: bytes | None) -> None:
+        """Replace the layout document if it still is `expected`, else raise `LayoutConflict`."""
+
+    def close(self) -> None:
+        """Give back every connection."""
+
+
+class AsyncStore(Protocol):
+    """`Store` with `await`."""
+
+    async def identity(self) -> str:
+        """See `Store.identity`."""
+
+    async def load(self, loader: AsyncLoader, keys: Sequence[Any], *, timeout_s: float | None = None) -> Loaded:
+        """See `Store.load`."""
+
+    def transaction(self, connection: Any = None) -> AbstractAsyncContextManager[Any]:
+        """See `Store.transaction`; the transaction's methods are awaited."""
+
+    async def read_layout(self) -> bytes | None:
+        """See `Store.read_layout`."""
+
+    async def write_layout(self, document: bytes, expected: bytes | None) -> None:
+        """See `Store.write_layout`."""
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+
+
+class ChangeLog(Protocol):
+    """A store whose own change log can be read (the outbox source of the invalidator)."""
+
+    def poll_changes(self, after: str, limit: int) -> LogBatch:
+        """The next entries after a position, in an order that never skips a late commit.
+
+        Raises `LogGap` where entries after `after` were purged.
+        """
+
+    def wait_for_changes(self, after: str, timeout_s: float) -> None:
+        """Return when there may be something new after `after`, or when the time is up."""
+
+    def log_start(self) -> str:
+        """The position before the oldest entry kept."""
+
+    def log_end(self) -> str:
+        """A position behind which every commit that begins from now on will be found."""
+
+    def save_consumer(self, consumer: str, position: str) -> None:
+        """Remember how far a consumer came (its committed position)."""
+
+    def load_consumer(self, consumer: str) -> str | None:
+        """Where the consumer came to; None for a new one."""
+
+    def drop_consumer(self, consumer: str) -> None:
+        """Forget a consumer, so that the purge no longer waits for it."""
+
+    def purge(self) -> int:
+        """Drop entries that every consumer has read, and those over `retention_max`."""
