@@ -1,0 +1,49 @@
+# Every target sets up .venv by itself. On Debian: python3 with python3-venv, and make, are enough to start.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint model bench soak clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1|/' | column -t -s '|' 2>/dev/null \
+	  || grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST)
+	@echo '  PYTHON=python3.12 chooses the interpreter, ARGS="-k lease -x" is handed to the program'
+
+demo: $(READY)  ## the demonstration (DEMO_BACKEND, DEMO_BREAK, DEMO_SECONDS change it)
+	$(PY) -m loadgen demo $(ARGS)
+
+test: lint  ## linter, types, then all tests (ARGS= for pytest)
+	$(PY) -m pytest $(ARGS)
+
+lint: $(READY)  ## linter and types
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+model: $(READY)  ## search the pure machines exhaustively, on the big bounds (minutes)
+	$(PY) -m tests.model.search --big $(ARGS)
+
+bench: $(READY)  ## every benchmark, or the one in BENCH=name (tests/bench/name.py)
+	@for name in $(or $(BENCH),$(filter-out _%,$(basename $(notdir $(wildcard tests/bench/*.py))))); do \
+	  echo "$(PY) -m tests.bench.$$name $(ARGS)"; $(PY) -m tests.bench.$$name $(ARGS) || exit 1; done
+
+soak: $(READY)  ## the tests that run for minutes
+	$(PY) -m pytest -m soak --timeout=0 $(ARGS)
+
+clean:  ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find cachelib invalidator loadgen tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[all,test,demo]'
+	@touch $@
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is missing or older than 3.11: install one, or name one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+	  || { echo "$(PYTHON) cannot make a virtual environment: install python3-venv (apt-get install python3-venv)."; exit 1; }
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,1 @@
+"""Every backend against the machine that says what a backend must do."""

@@ -1,0 +1,1 @@
+"""Exhaustive search of the pure machines on small bounds."""

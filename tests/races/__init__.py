@@ -1,0 +1,1 @@
+"""The races of the protocol, one named test each."""

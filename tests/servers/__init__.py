@@ -1,0 +1,1 @@
+"""Real servers, started on free ports in temporary folders, for tests and benchmarks."""

@@ -1,0 +1,1 @@
+"""Seeded simulation: a failure prints the seed that replays it."""
