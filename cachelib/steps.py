@@ -1,0 +1,329 @@
+"""THE CLIENT MACHINE: what a client does with the answers of a cache, step by step.
+
+Every rule of a client stands here, once, for all faces: threads, asyncio, batches, tests. The
+functions are coroutines over a `Port` and touch nothing else. The numbers I1 … cite
+PROTOCOL.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from cachelib.errors import CacheError, CacheUnavailable, DecodeError, LoadFailed, StoreBudgetExceeded
+from cachelib.item import may_serve_stale, serves
+from cachelib.model import (
+    ANY,
+    Content,
+    Fill,
+    Get,
+    Held,
+    Hit,
+    Item,
+    Kind,
+    Leased,
+    Name,
+    Op,
+    RaiseFloor,
+    Release,
+    Requirement,
+    Revoke,
+    Stored,
+    Token,
+)
+from cachelib.port import Found, Loaded, Port
+
+FIRST_WAIT_MS = 4
+"""A waiter looks again after this long, then after 1.5 times as long each time."""
+WAIT_GROWTH = 1.5
+WRITE_TRIES = 3
+"""How often a writer's cache step is tried on a node that does not answer."""
+
+
+class Mode(Enum):
+    """What a read may do with the cache: all, serve hits but store nothing, or nothing at all."""
+
+    ON = "on"
+    NO_FILL = "no_fill"
+    BYPASS = "bypass"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How leases are held and waited for, milliseconds."""
+
+    hold_ms: int
+    wait_ms: int
+    """The longest pause between two looks."""
+    wait_ms_max: int
+    """How long a reader waits for another's lease in all before it asks the store itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """How long things live, milliseconds."""
+
+    ttl_ms: int
+    negative_ttl_ms: int
+    stale_ttl_ms: int
+    jitter: float
+    early: float
+    """The last share of the life in which one reader refreshes early; 0 for never."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlan:
+    """One read, decided: everything that does not depend on what the cache answers."""
+
+    key: Any
+    names: tuple[Name, ...]
+    """Where the item is; while a layout change is under way, also where it is going to be."""
+    pace: Pace
+    lives: Lives
+    decode: Callable[[bytes], Any]
+    """Bytes to value. Raises `DecodeError`, or `LaterCodec` where a newer program wrote them."""
+    requirement: Requirement = ANY
+    strong: bool = False
+    mode: Mode = Mode.ON
+    stale: bool = True
+    """Content that is no longer fresh may be shown while another loads, or when the store fails."""
+    joins: bool = True
+    store_when_down: bool = True
+    """Ask the store when the node cannot be reached, instead of raising."""
+
+    @property
+    def name(self) -> Name:
+        """Where reads are served from and fills go to."""
+        return self.names[0]
+
+
+class LaterCodec(DecodeError):
+    """The value was written by a program with a later codec: leave it to that program."""
+
+
+async def read(port: Port, plan: ReadPlan) -> Found:
+    """One read at any level, after the hit path found nothing to return."""
+    moving = len(plan.names) > 1
+    if plan.mode is not Mode.ON or (plan.strong and moving):  # I13
+        return await _read_around(port, plan)
+    if plan.joins:
+        joined = await _join(port, plan)
+        if joined is not None:
+            return joined
+    try:
+        return await _read_through(port, plan)
+    except CacheUnavailable:
+        return await _without_cache(port, plan)
+
+
+async def _join(port: Port, plan: ReadPlan) -> Found | None:
+    """What another call of this process is loading. I8: never for a strong read; it may have begun before."""
+    landing = await port.join(plan.name, plan.pace.wait_ms_max)
+    if isinstance(landing, CacheError):
+        raise landing
+    if landing is None or landing.content is None:
+        return None
+    return _found(plan, Item(landing.content, version=landing.version, as_of_us=landing.as_of_us), "joined")
+
+
+async def _read_through(port: Port, plan: ReadPlan) -> Found:
+    waited, pause, repaired = 0, float(FIRST_WAIT_MS), False
+    while True:
+        answer = await port.execute(plan.name, Get(port.nonce(), plan.pace.hold_ms, plan.requirement))
+        match answer:
+            case Hit(item):
+                try:
+                    return _found(plan, item, "hit")
+                except LaterCodec:
+                    port.note("later_codec")
+                    return await _past(port, plan)
+                except DecodeError:  # I12: doubt is a miss; void it, and be the one who fills it
+                    port.note("undecodable")
+                    if repaired:
+                        return await _past(port, plan)
+                    repaired = True
+                    await port.execute(plan.name, Revoke(stale_ttl_ms=0))
+            case Leased(token, item):
+                return await _fill(port, plan, token, item)
+            case Held(_, item):
+                stale = _stale(port, plan, item)
+                if stale is not None:
+                    return stale
+                if waited >= plan.pace.wait_ms_max:  # I10
+                    port.note("wait_gave_up")
+                    return await _past(port, plan)
+                port.note("wait")
+                ms = max(1, int(pause * (0.5 + port.jitter())))
+                await port.wait(plan.name, ms)
+                waited, pause = waited + ms, min(pause * WAIT_GROWTH, plan.pace.wait_ms)
+            case other:
+                raise _unexpected(other)
+
+
+async def _fill(port: Port, plan: ReadPlan, token: Token, item: Item) -> Found:
+    """The lease is ours: load (I6: only now), then store under it."""
+    port.take_off(plan.name)
+    try:
+        found = await _load_and_store(port, plan, token)
+    except (LoadFailed, StoreBudgetExceeded) as failure:
+        port.land(plan.name, failure)
+        fallback = _after_failed_load(port, plan, item)
+        await _release(port, plan, token)
+        if fallback is None:
+            raise
+        return fallback
+    except BaseException:
+        # Cancelled or out of time: that is ours alone, so let the others go on by themselves.
+        port.land(plan.name, None)
+        port.abandon(plan.name, Release(token))
+        raise
+    port.land(plan.name, found)
+    return found
+
+
+async def _load_and_store(port: Port, plan: ReadPlan, token: Token) -> Found:
+    loaded = await port.load(plan.key)
+    if loaded.content is None:
+        port.note("too_large")
+        await _release(port, plan, token)
+        return await _own_load(port, plan, loaded)
+    ttl_ms, soft_ttl_ms = _lives(port, plan.lives, loaded.content)
+    fill = Fill(token, loaded.content, loaded.version, ttl_ms, soft_ttl_ms, loaded.as_of_us)
+    try:
+        answer = await port.execute(plan.name, fill)
+    except CacheUnavailable:
+        port.note("fill_failed")
+        return await _own_load(port, plan, loaded)
+    if isinstance(answer, Stored):
+        return _loaded_found(loaded, "filled")
+    port.note("fill_refused")
+    return await _own_load(port, plan, loaded)
+
+
+async def _own_load(port: Port, plan: ReadPlan, loaded: Loaded) -> Found:
+    """The item does not hold what was loaded. A strong read may return it only once no one
+    can be shown anything older (I8)."""
+    if plan.strong:
+        op: Op = RaiseFloor(loaded.version, "update", plan.lives.stale_ttl_ms)
+        if loaded.version == 0:
+            op = Revoke(plan.lives.stale_ttl_ms)
+        try:
+            for name in plan.names:
+                await port.execute(name, op)
+        except CacheUnavailable:
+            if not plan.store_when_down:
+                raise
+            port.note("unreachable")
+    return _loaded_found(loaded, "store")
+
+
+async def _past(port: Port, plan: ReadPlan) -> Found:
+    """Ask the store, store nothing."""
+    return await _own_load(port, plan, await port.load(plan.key))
+
+
+async def _read_around(port: Port, plan: ReadPlan) -> Found:
+    """A mode set by a person, or a layout change under way: take no lease, fill nothing."""
+    if plan.mode is Mode.BYPASS and not plan.strong:
+        return _loaded_found(await port.load(plan.key), "store")
+    try:
+        return await _past(port, plan)
+    except CacheUnavailable:
+        return await _without_cache(port, plan)
+
+
+async def _without_cache(port: Port, plan: ReadPlan) -> Found:
+    """The node cannot be reached. PROTOCOL.md says what a strong read may still promise."""
+    port.note("unreachable")
+    if not plan.store_when_down:
+        raise CacheUnavailable(
+            f"no answer from the cache for key {plan.key!r}, and its policy does not allow asking the store instead;"
+            " retry, or set OnFailure(read='store')"
+        )
+    return _loaded_found(await port.load(plan.key), "store")
+
+
+async def _release(port: Port, plan: ReadPlan, token: Token) -> None:
+    try:
+        await port.execute(plan.name, Release(token))
+    except CacheUnavailable:
+        port.note("unreachable")  # the lease ends by itself
+
+
+def _after_failed_load(port: Port, plan: ReadPlan, item: Item) -> Found | None:
+    if serves(item, plan.requirement):  # it was only to be refreshed early
+        try:
+            return _found(plan, item, "hit")
+        except DecodeError:
+            return None
+    return _stale(port, plan, item)
+
+
+def _stale(port: Port, plan: ReadPlan, item: Item) -> Found | None:
+    if not plan.stale or not may_serve_stale(item, port.now_ms()):
+        return None
+    try:
+        return _found(plan, item, "stale")
+    except DecodeError:
+        return None
+
+
+def _found(plan: ReadPlan, item: Item, source: Any) -> Found:
+    if item.content.kind is Kind.ABSENCE:
+        return Found(None, False, item.version, source, item.as_of_us)
+    return Found(plan.decode(item.content.payload), True, item.version, source, item.as_of_us)
+
+
+def _loaded_found(loaded: Loaded, source: Any) -> Found:
+    return Found(loaded.value, loaded.found, loaded.version, source, loaded.as_of_us, loaded.content)
+
+
+def _lives(port: Port, lives: Lives, content: Content) -> tuple[int, int]:
+    """Hard and soft life of new content: jittered, so that what is filled together does not expire together."""
+    absent = content.kind is Kind.ABSENCE
+    whole = lives.negative_ttl_ms if absent else lives.ttl_ms
+    ttl_ms = max(1, int(whole * (1 - lives.jitter * port.jitter())))
+    if absent or not lives.early:
+        return ttl_ms, 0
+    # Spread, so that the keys of one batch are not all refreshed in one moment either.
+    return ttl_ms, max(1, int(ttl_ms * (1 - lives.early * (0.5 + 0.5 * port.jitter()))))
+
+
+def _unexpected(answer: object) -> CacheUnavailable:
+    return CacheUnavailable(f"the node answered a read with {type(answer).__name__}; that is no answer to a read")
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WritePlan:
+    """One key's cache step of a committed transaction: the same operation on each of its names."""
+
+    names: tuple[Name, ...]
+    op: Op
+
+
+async def settle(port: Port, plan: WritePlan) -> bool:
+    """Tell the cache of a committed change (I7). True: the item knows; False: the log will have to tell it."""
+    for name in plan.names:
+        if not await _told(port, name, plan.op):
+            return False
+    return True
+
+
+async def _told(port: Port, name: Name, op: Op) -> bool:
+    pause = FIRST_WAIT_MS
+    for attempt in range(WRITE_TRIES):
+        if attempt:
+            await port.wait(name, pause)
+            pause *= 2
+        try:
+            await port.execute(name, op)
+        except CacheUnavailable:
+            port.note("unreachable")
+        else:
+            return True
+    return False
