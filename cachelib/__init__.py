@@ -1,0 +1,1 @@
+"""A write-through distributed cache with an invalidation bus."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from cachelib.errors import CacheError
-from cachelib.model import Answer, Name, Op, Token
+from cachelib.model import Answer, Name, Op
 from cachelib.port import Landing, Loaded, Port
 
 T = TypeVar("T")

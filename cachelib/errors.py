@@ -66,6 +66,10 @@ class DecodeError(CacheError):
     """Bytes in the cache are not a value of this entity; reads count it and load instead."""
 
 
+class LaterCodec(DecodeError):
+    """The value was written by a program with a later codec: it is left to that program."""
+
+
 class StoreError(CacheError):
     """The store refused or could not be reached; the cause is chained."""
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
-from cachelib.errors import CacheError, CacheUnavailable, DecodeError, LoadFailed, StoreBudgetExceeded
+from cachelib.errors import CacheError, CacheUnavailable, DecodeError, LaterCodec, LoadFailed, StoreBudgetExceeded
 from cachelib.item import may_serve_stale, serves
 from cachelib.model import (
     ANY,
@@ -33,6 +32,7 @@ from cachelib.model import (
     Stored,
     Token,
 )
+from cachelib.policy import Lives, Mode, Pace
 from cachelib.port import Found, Loaded, Port
 
 FIRST_WAIT_MS = 4
@@ -40,37 +40,6 @@ FIRST_WAIT_MS = 4
 WAIT_GROWTH = 1.5
 WRITE_TRIES = 3
 """How often a writer's cache step is tried on a node that does not answer."""
-
-
-class Mode(Enum):
-    """What a read may do with the cache: all, serve hits but store nothing, or nothing at all."""
-
-    ON = "on"
-    NO_FILL = "no_fill"
-    BYPASS = "bypass"
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How leases are held and waited for, milliseconds."""
-
-    hold_ms: int
-    wait_ms: int
-    """The longest pause between two looks."""
-    wait_ms_max: int
-    """How long a reader waits for another's lease in all before it asks the store itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lives:
-    """How long things live, milliseconds."""
-
-    ttl_ms: int
-    negative_ttl_ms: int
-    stale_ttl_ms: int
-    jitter: float
-    early: float
-    """The last share of the life in which one reader refreshes early; 0 for never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +66,6 @@ class ReadPlan:
     def name(self) -> Name:
         """Where reads are served from and fills go to."""
         return self.names[0]
-
-
-class LaterCodec(DecodeError):
-    """The value was written by a program with a later codec: leave it to that program."""
 
 
 async def read(port: Port, plan: ReadPlan) -> Found:

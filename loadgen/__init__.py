@@ -1,0 +1,1 @@
+"""Offers load to a cache and its store, and measures latency and staleness."""

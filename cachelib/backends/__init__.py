@@ -1,0 +1,1 @@
+"""The cache servers: Redis, Memcached and memory, each a codec and a transport."""

@@ -1,0 +1,97 @@
+"""From a changed row to the keys that it changes, and to what each key's item must be told.
+
+One rule for both who tell the caches: the library after its own commit, and the invalidator
+from the change log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cachelib.entity import Entity
+from cachelib.keys import Key
+from cachelib.model import Op, RaiseFloor, Revoke, RowChange, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One key of one entity has changed. `text` names it. `version` 0: it cannot be compared."""
+
+    entity: Entity
+    key: Key
+    text: bytes
+    version: Version
+    change: RowChange
+    force: bool = False
+    """Void the item whatever it holds: several changes that no single comparison covers."""
+
+    def op(self) -> Op:
+        """What voids everything older than the change, by PROTOCOL.md's rules for the event."""
+        entity, change = self.entity, self.change
+        stale_ttl_ms = entity.lives.stale_ttl_ms
+        if self.force:
+            return Revoke(stale_ttl_ms)
+        if self.version:
+            kind = change.op if change.op in ("create", "delete") else "update"
+            return RaiseFloor(self.version, kind, stale_ttl_ms, entity.tombstone_ttl_ms)
+        # A create without a version concerns only cached absence; but of a key of many rows it
+        # changes the list, so there everything revokes.
+        return Revoke(stale_ttl_ms, create=change.op == "create" and entity.table is not None)
+
+
+def effects(entity: Entity, change: RowChange) -> list[Effect]:
+    """The keys of `entity` that `change` changes, each once. A truncate names none: it is an epoch's matter.
+
+    Raises `BadKey` where a column does not fit the key template.
+    """
+    if change.op == "truncate":
+        return []
+    if entity.table == change.table:
+        keys = [entity.template.from_columns(change.key, entity.key)]
+        version = (change.version or 0) if entity.versioned else 0
+        return _each(entity, keys, version, change)
+    columns = entity.depends_on.get(change.table)
+    if columns is None:
+        return []
+    images = [image for image in (change.before, change.after) if image is not None] or [change.key]
+    return _each(entity, [entity.template.from_columns(image, columns) for image in images], 0, change)
+
+
+def concerns(entity: Entity, tables: Iterable[str]) -> bool:
+    """Whether changes of any of these tables change keys of the entity."""
+    return any(table == entity.table or table in entity.depends_on for table in tables)
+
+
+def coalesce(found: Iterable[Effect]) -> list[Effect]:
+    """One effect for each key that leaves the item as safe as all of them would, in their order."""
+    latest: dict[tuple[str, bytes], Effect] = {}
+    for effect in found:
+        at = effect.entity.name, effect.text
+        other = latest.get(at)
+        latest[at] = effect if other is None else _both(other, effect)
+    return list(latest.values())
+
+
+def _both(older: Effect, newer: Effect) -> Effect:
+    if older.force:
+        return older
+    if older.version and newer.version:
+        if newer.version > older.version:
+            return newer
+        # A create that does not rise: a counter that began anew, or a log that was rewound.
+        again = newer.change.op == "create" and newer.version != older.version
+        return replace(newer, force=True) if again else older
+    if older.version == newer.version and older.change.op == newer.change.op == "create":
+        return newer
+    return replace(newer, force=True)
+
+
+def _each(entity: Entity, keys: Iterable[Any], version: Version, change: RowChange) -> list[Effect]:
+    by_text: dict[bytes, Effect] = {}
+    for key in keys:
+        if key is not None:
+            text = entity.text(key)
+            by_text[text] = Effect(entity, key, text, version, change)
+    return list(by_text.values())

@@ -1,0 +1,177 @@
+"""What a program declares of the things it caches: key, loader, codec, lives, level.
+
+An entity is either of **rows** (`table=`: the key is computed from one row's primary key, its
+versions compare), of **many rows** (`depends_on=`: a list, a count, a join; it lives by leases and
+revoke alone), or of **neither** (a function's result: leases and TTL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from cachelib.codecs import Packer
+from cachelib.errors import ConfigError
+from cachelib.keys import Key, Template
+from cachelib.policy import (
+    Duration,
+    Eventual,
+    LeasePolicy,
+    Level,
+    Lives,
+    OnFailure,
+    Pace,
+    Strong,
+    Ttl,
+    WriteMode,
+    duration_ms,
+    one_of,
+    refuse_unknown,
+    share,
+)
+
+Columns: TypeAlias = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableLoader:
+    """Load rows of a table by its key columns; the store knows how."""
+
+    table: str
+    key: tuple[str, ...]
+    version: str
+
+
+_SETTINGS = frozenset(
+    (
+        *("name", "load", "save", "remove", "table", "key", "version", "depends_on"),
+        *("ttl", "negative_ttl", "stale_ttl", "tombstone_ttl", "jitter"),
+        *("codec", "schema", "compress_over", "consistency", "lease", "on_failure", "write"),
+    )
+)
+
+
+class Entity:
+    """A kind of thing that is cached.
+
+    Args:
+        template: the key template, such as `"order:{id:int}"`; see `cachelib.keys`.
+        load: `(tx, keys) -> mapping of key to Row or value`; every missing key at once, a key
+            left out is an absent row. `async def` for `AsyncCache`.
+        save, remove: `(tx, key, value)` and `(tx, key)`; they make `put` and `delete` possible.
+        table: whose rows these are. `key`: its primary key columns, in the order of the
+            template's fields (default: the fields' names). `version`: the column that orders a
+            row's states; None for a store without versions.
+        depends_on: for keys of many rows: table to the column (or columns) that give the key.
+        ttl, negative_ttl, stale_ttl: life of a value, of absence, and of content that is no
+            longer fresh but may be shown while another loads or the store fails.
+        codec: "msgpack", "json", "bytes", a msgspec/dataclass/pydantic type, or a `Codec`.
+        schema: 0 … 255, see `cachelib.codecs`. `compress_over`: bytes, None for never.
+        consistency: the default level of its reads, and whether its writers must be confirmed.
+        lease, jitter, on_failure: policies. `write`: what a committed write does: "through" puts
+            the new value where the key is cached, "populate" also where it is not, "invalidate"
+            voids it.
+        tombstone_ttl: leave a floor for uncached keys so long; for stores read through replicas.
+
+    Raises:
+        ConfigError: a setting is unknown, wrong, or contradicts another.
+    """
+
+    def __init__(self, template: str, **settings: Any) -> None:
+        refuse_unknown(f"entity {template!r}", set(settings) - _SETTINGS, _SETTINGS)
+        self.template = Template(template)
+        self.name: str = settings.get("name") or self.template.name
+        self.load: Callable[..., Any] | TableLoader | None = settings.get("load")
+        self.save: Callable[..., Any] | None = settings.get("save")
+        self.remove: Callable[..., Any] | None = settings.get("remove")
+        self._of_what(settings)
+        self._how_long(settings)
+        self._how(settings)
+
+    def _of_what(self, settings: Mapping[str, Any]) -> None:
+        self.table: str | None = settings.get("table")
+        self.depends_on: dict[str, tuple[str, ...]] = {
+            table: _columns(columns) for table, columns in (settings.get("depends_on") or {}).items()
+        }
+        self.key: tuple[str, ...] = _columns(settings.get("key") or self.template.fields)
+        self.version: str | None = settings.get("version", "row_version") if self.table else None
+        if self.table and self.depends_on:
+            raise ConfigError(
+                f"entity {self.name!r}: give table= (rows of one) or depends_on= (keys of many), not both"
+            )
+        for table, columns in [(self.table, self.key), *self.depends_on.items()]:
+            if len(columns) != len(self.template.fields):
+                raise ConfigError(
+                    f"entity {self.name!r}: table {table!r} gives {len(columns)} columns {columns}"
+                    f" for the {len(self.template.fields)} fields of {self.template.text!r}"
+                )
+
+    def _how_long(self, settings: Mapping[str, Any]) -> None:
+        lease = settings.get("lease") or LeasePolicy()
+        jitter = settings.get("jitter") or Ttl()
+        self.pace = Pace(
+            duration_ms("LeasePolicy.hold", lease.hold),
+            duration_ms("LeasePolicy.wait", lease.wait),
+            duration_ms("LeasePolicy.wait_max", lease.wait_max),
+        )
+        self.lives = Lives(
+            ttl_ms=self._ms(settings, "ttl", "1h", 1000),
+            negative_ttl_ms=self._ms(settings, "negative_ttl", "30s", 1000),
+            stale_ttl_ms=self._ms(settings, "stale_ttl", "5m", 0),
+            jitter=share("Ttl.jitter", jitter.jitter),
+            early=share("Ttl.early", jitter.early),
+        )
+        self.tombstone_ttl_ms = self._ms(settings, "tombstone_ttl", 0, 0)
+
+    def _ms(self, settings: Mapping[str, Any], name: str, default: Duration, least_ms: int) -> int:
+        return duration_ms(f"{name} of entity {self.name!r}", settings.get(name, default), least_ms=least_ms)
+
+    def _how(self, settings: Mapping[str, Any]) -> None:
+        self.packer = Packer(
+            settings.get("codec", "msgpack"), settings.get("schema", 0), settings.get("compress_over", 16_384)
+        )
+        self.consistency: Level = settings.get("consistency") or Eventual()
+        if not isinstance(self.consistency, Eventual | Strong):
+            raise ConfigError(f"entity {self.name!r}: consistency is {self.consistency!r}, not Eventual() or Strong()")
+        self.on_failure: OnFailure = settings.get("on_failure") or OnFailure()
+        self.write: WriteMode = settings.get("write", "through")
+        one_of(f"write of entity {self.name!r}", self.write, ("through", "populate", "invalidate"))
+        if self.strong and not (self.table or self.depends_on):
+            raise ConfigError(
+                f"entity {self.name!r}: Strong() needs to know whose writes change it: give table= or depends_on="
+            )
+
+    @classmethod
+    def from_table(cls, table: str, *, key: Columns = "id", version: str = "row_version", **settings: Any) -> Entity:
+        """An entity of a table's whole rows, as dicts, with a batch loader: key `"table:{id}"`."""
+        columns = _columns(key)
+        template = settings.pop("template", None) or f"{table}:" + ":".join(f"{{{column}}}" for column in columns)
+        load = settings.pop("load", None) or TableLoader(table, columns, version)
+        return cls(template, table=table, key=columns, version=version, load=load, **settings)
+
+    @property
+    def strong(self) -> bool:
+        """Its reads may be strong, so its writers must be confirmed."""
+        return isinstance(self.consistency, Strong)
+
+    @property
+    def confirm(self) -> bool:
+        """A write whose cache step was not answered raises `Unconfirmed` (I7)."""
+        return self.strong or self.on_failure.write == "confirm"
+
+    @property
+    def versioned(self) -> bool:
+        """Its keys are row keys whose versions compare."""
+        return self.table is not None and self.version is not None
+
+    def text(self, key: Key) -> bytes:
+        """The key's text. Raises `BadKey`."""
+        return self.template.render(key)
+
+    def __repr__(self) -> str:
+        return f"Entity({self.template.text!r})"
+
+
+def _columns(columns: Any) -> tuple[str, ...]:
+    return (columns,) if isinstance(columns, str) else tuple(columns)
