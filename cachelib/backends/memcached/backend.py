@@ -1,0 +1,120 @@
+"""The two faces of one memcached node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cachelib.backends.base import Batch, Capability, Results
+from cachelib.backends.memcached import wire
+from cachelib.backends.memcached.async_transport import AsyncLinks
+from cachelib.backends.memcached.links import Counts, run
+from cachelib.backends.memcached.node import Node
+from cachelib.backends.memcached.settings import Settings, address_of
+from cachelib.backends.memcached.transport import SocketLinks
+from cachelib.envelope import HEADER_BYTES
+from cachelib.model import Answer, Name, Op
+
+
+def _capability(settings: Settings) -> Capability:
+    payload_bytes_max = settings.item_bytes_max - HEADER_BYTES
+    return Capability("memcached", wire.NAME_BYTES_MAX, payload_bytes_max, ttl_step_ms=1000, shared=True)
+
+
+class Memcached:
+    """A `Backend` over one memcached 1.6 or newer.
+
+    `servers` is one address, `memcached://host:port` or `unix:///path`; `settings` are those of
+    `Settings`, by name. Raises `ConfigError` where either is wrong; connects at the first call.
+    """
+
+    def __init__(self, servers: str | Sequence[str] = "localhost", **settings: Any) -> None:
+        self.settings = Settings.of(settings)
+        self.capability = _capability(self.settings)
+        self._counts = Counts()
+        self._links = SocketLinks(address_of(servers), self.settings, self._counts)
+        self._node = Node(self._links, self.settings, self._counts)
+        self.get = self._links.get
+        """See `Backend.get`."""
+
+    def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.get_many`."""
+        return run(self._node.get_many(names))
+
+    def execute(self, name: Name, op: Op, now_ms: int) -> Answer:
+        """See `Backend.execute`."""
+        return run(self._node.execute(name, op, now_ms))
+
+    def execute_many(self, batch: Batch, now_ms: int) -> Results:
+        """See `Backend.execute_many`."""
+        return run(self._node.execute_many(batch, now_ms))
+
+    def apply(self, batch: Batch, notes: Mapping[Name, bytes], now_ms: int) -> Results:
+        """See `Backend.apply`."""
+        return run(self._node.apply(batch, notes, now_ms))
+
+    def read_notes(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.read_notes`."""
+        return run(self._node.get_many(names))
+
+    def instance(self) -> str:
+        """See `Backend.instance`."""
+        return run(self._node.instance())
+
+    def counts(self) -> dict[str, int]:
+        """What happened that no answer shows. See `Counts.read`."""
+        return self._counts.read()
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._links.close()
+
+
+class AsyncMemcached:
+    """An `AsyncBackend` over one memcached 1.6 or newer. See `Memcached`.
+
+    It belongs to the event loop that uses it; close it there.
+    """
+
+    def __init__(self, servers: str | Sequence[str] = "localhost", **settings: Any) -> None:
+        self.settings = Settings.of(settings)
+        self.capability = _capability(self.settings)
+        self._counts = Counts()
+        self._links = AsyncLinks(address_of(servers), self.settings)
+        self._node = Node(self._links, self.settings, self._counts)
+
+    async def get(self, name: Name) -> bytes | None:
+        """See `AsyncBackend.get`."""
+        return (await self._node.get_many([name]))[0]
+
+    async def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `AsyncBackend.get_many`."""
+        return await self._node.get_many(names)
+
+    async def execute(self, name: Name, op: Op, now_ms: int) -> Answer:
+        """See `AsyncBackend.execute`."""
+        return await self._node.execute(name, op, now_ms)
+
+    async def execute_many(self, batch: Batch, now_ms: int) -> Results:
+        """See `AsyncBackend.execute_many`."""
+        return await self._node.execute_many(batch, now_ms)
+
+    async def apply(self, batch: Batch, notes: Mapping[Name, bytes], now_ms: int) -> Results:
+        """See `AsyncBackend.apply`."""
+        return await self._node.apply(batch, notes, now_ms)
+
+    async def read_notes(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `AsyncBackend.read_notes`."""
+        return await self._node.get_many(names)
+
+    async def instance(self) -> str:
+        """See `AsyncBackend.instance`."""
+        return await self._node.instance()
+
+    def counts(self) -> dict[str, int]:
+        """What happened that no answer shows. See `Counts.read`."""
+        return self._counts.read()
+
+    async def close(self) -> None:
+        """See `AsyncBackend.close`."""
+        await self._links.close()

@@ -1,0 +1,93 @@
+"""What `rounds.py` needs of a connection and of a pool of them, sync or async.
+
+The methods of the sync ones never suspend, so that one `send(None)` runs the whole protocol.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from threading import Lock
+from typing import Any, Protocol, TypeVar, cast
+
+from cachelib.backends.memcached.wire import Reply
+from cachelib.errors import CacheUnavailable
+
+T = TypeVar("T")
+LinkT = TypeVar("LinkT", bound="Link")
+
+
+class ConnectionLost(CacheUnavailable):
+    """The connection ended before all replies were there. A fresh one may do: the server may have restarted."""
+
+
+class Link(Protocol):
+    """One connection, used by one caller at a time."""
+
+    async def roundtrip(self, request: bytes, replies: int) -> list[Reply]:
+        """Send, and read exactly so many replies.
+
+        Raises `ConnectionLost`, `ProtocolError` or another `CacheUnavailable`. After any error,
+        cancellation included, the link must be dropped: its replies no longer match.
+        """
+
+
+class Links(Protocol[LinkT]):
+    """A bounded pool of connections to one server."""
+
+    async def take(self, *, fresh: bool = False) -> LinkT:
+        """A link for this caller alone; `fresh`: not one that lay idle. Raises `CacheUnavailable`."""
+
+    def give_back(self, link: LinkT) -> None:
+        """Everything that was asked was answered."""
+
+    def drop(self, link: LinkT) -> None:
+        """Close it."""
+
+
+class Counts:
+    """What happened that no answer shows. Safe from threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, what: str) -> None:
+        """Count one."""
+        with self._lock:
+            self._counts[what] += 1
+
+    def read(self) -> dict[str, int]:
+        """A copy: `cas_lost`, `gave_way`, `too_large`, `out_of_memory`, `undecodable`, `reconnected`."""
+        with self._lock:
+            return dict(self._counts)
+
+
+async def ask(links: Links[LinkT], counts: Counts, request: bytes, replies: int, read: Callable[[list[Reply]], T]) -> T:
+    """Ask something that changes nothing; once more where the link had died, which it may while it lies idle."""
+    for fresh in (False, True):
+        link = await links.take(fresh=fresh)
+        try:
+            answer = read(await link.roundtrip(request, replies))
+        except ConnectionLost:
+            links.drop(link)
+            if fresh:
+                raise
+            counts.add("reconnected")
+        except BaseException:  # a cancelled call, too, leaves replies behind
+            links.drop(link)
+            raise
+        else:
+            links.give_back(link)
+            return answer
+    raise AssertionError("the second time answers or raises")
+
+
+def run(steps: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine over sync links: it ends at the first send."""
+    try:
+        steps.send(None)
+    except StopIteration as done:
+        return cast(T, done.value)
+    steps.close()
+    raise RuntimeError("a link for threads suspended: its methods must not await anything")

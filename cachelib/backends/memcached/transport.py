@@ -1,0 +1,309 @@
+"""Connections for threads. pymemcache makes them (addresses, TLS, timeouts); from then on the socket is ours.
+
+Its `Client.get` spends more time around the socket than in it, and knows no binary-safe pipeline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import weakref
+from threading import Condition
+from time import monotonic
+from typing import Any
+
+from cachelib.backends.memcached import wire
+from cachelib.backends.memcached.links import ConnectionLost, Counts
+from cachelib.backends.memcached.settings import Address, Settings
+from cachelib.backends.memcached.wire import MORE, Reply, ReplyReader
+from cachelib.errors import CacheUnavailable, MissingExtra, ProtocolError
+from cachelib.model import Name
+
+try:
+    from pymemcache.client.base import Client
+    from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
+except ImportError as cause:
+    raise MissingExtra("the memcached backend is made of pymemcache: pip install 'leasecache[memcached]'") from cause
+
+RECEIVE_BYTES = 65536
+
+
+class SocketLink:
+    """One connection. Its coroutines never suspend."""
+
+    __slots__ = ("_address", "_receive", "_send", "_socket", "_timeout_s", "epoch")
+
+    def __init__(self, connected: socket.socket, address: Address, timeout_s: float, epoch: int) -> None:
+        self._socket = connected
+        self._send = connected.sendall
+        self._receive = connected.recv
+        self._address = address
+        self._timeout_s = timeout_s
+        self.epoch = epoch
+        """Which opening of the pool it belongs to."""
+
+    def value(self, name: Name, request: bytes) -> bytes | None:
+        """The hit path: ask for one value."""
+        try:
+            self._send(request)
+            data = self._receive(RECEIVE_BYTES)
+        except OSError as error:
+            raise self._failed(error) from error
+        value = wire.whole_value(data, name)
+        return value if value is not MORE else wire.value(self._rest(data, 1)[0], name)
+
+    async def roundtrip(self, request: bytes, replies: int) -> list[Reply]:
+        """See `Link.roundtrip`."""
+        try:
+            self._send(request)
+            data = self._receive(RECEIVE_BYTES)
+        except OSError as error:
+            raise self._failed(error) from error
+        return self._rest(data, replies)
+
+    def close(self) -> None:
+        """Close our end; a connection that a fork shares stays open in the parent."""
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+    def _rest(self, data: bytes, replies: int) -> list[Reply]:
+        reader = ReplyReader(replies)
+        until = monotonic() + self._timeout_s
+        while True:
+            if not data:
+                raise ConnectionLost(f"memcached at {where(self._address)} closed the connection")
+            if reader.feed(data):
+                return reader.replies
+            if monotonic() > until:  # it still sends, but too slowly
+                raise _late(self._address, self._timeout_s)
+            try:
+                data = self._receive(max(RECEIVE_BYTES, reader.missing))
+            except OSError as error:
+                raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> CacheUnavailable:
+        if isinstance(error, TimeoutError):
+            return _late(self._address, self._timeout_s)
+        return ConnectionLost(f"the connection to memcached at {where(self._address)} broke: {error}")
+
+
+class SocketLinks:
+    """Links to one server, the last used first. Safe from threads and after a fork."""
+
+    def __init__(self, address: Address, settings: Settings, counts: Counts) -> None:
+        self._address = address
+        self._settings = settings
+        self._counts = counts
+        self._epoch = 0
+        self._start()
+        _on_fork_forget(self)
+
+    def _start(self) -> None:
+        self._idle: list[SocketLink] = []
+        self._all: set[SocketLink] = set()
+        self._opening = 0
+        self._waiting = 0
+        self._changed = Condition()
+
+    def get(self, name: Name) -> bytes | None:
+        """The hit path: everything on it is here, in `SocketLink.value` and in `wire.whole_value`."""
+        wire.check_name(name)
+        request = wire.value_request(name)
+        try:
+            link = self._idle.pop()  # one step under the interpreter's lock, so no other is needed
+        except IndexError:
+            link = self._wait_or_open(fresh=False)
+        try:
+            value = link.value(name, request)
+        except ConnectionLost:
+            self.drop(link)
+            return self._get_again(name, request)
+        except BaseException:  # an interrupted call, too, leaves replies behind
+            self.drop(link)
+            raise
+        self.give_back(link)
+        return value
+
+    def _get_again(self, name: Name, request: bytes) -> bytes | None:
+        """The server may have restarted while the link lay idle: nothing changes by asking once more."""
+        self._counts.add("reconnected")
+        link = self._wait_or_open(fresh=True)
+        try:
+            value = link.value(name, request)
+        except BaseException:  # as above
+            self.drop(link)
+            raise
+        self.give_back(link)
+        return value
+
+    async def take(self, *, fresh: bool = False) -> SocketLink:
+        """See `Links.take`."""
+        if not fresh:
+            with contextlib.suppress(IndexError):
+                return self._idle.pop()
+        return self._wait_or_open(fresh=fresh)
+
+    def give_back(self, link: SocketLink) -> None:
+        """See `Links.give_back`."""
+        if link.epoch == self._epoch:
+            self._idle.append(link)
+        else:
+            self.drop(link)
+        # A waiter counts itself first and looks at the list then: one of us sees the other.
+        if self._waiting:
+            self._wake()
+
+    def drop(self, link: SocketLink) -> None:
+        """See `Links.drop`."""
+        link.close()
+        with self._changed:
+            self._all.discard(link)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Close what is idle now, and what is in use when it comes back."""
+        self._epoch += 1
+        with contextlib.suppress(IndexError):
+            while True:
+                self.drop(self._idle.pop())
+
+    def forget(self) -> None:
+        """In a child after a fork: the connections, and locks in whatever state, are the parent's."""
+        for link in self._all:
+            link.close()
+        self._epoch += 1
+        self._start()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    # --- opening -----------------------------------------------------------------------------
+
+    def _wait_or_open(self, *, fresh: bool) -> SocketLink:
+        link = self._idle_or_leave_to_open(fresh=fresh)
+        if link is not None:
+            return link
+        try:
+            link = self._open()
+        finally:
+            with self._changed:
+                self._opening -= 1
+                if link is not None:
+                    self._all.add(link)
+                else:
+                    self._changed.notify()
+        return link
+
+    def _idle_or_leave_to_open(self, *, fresh: bool) -> SocketLink | None:
+        until = monotonic() + self._settings.timeout_s
+        with self._changed:
+            self._waiting += 1
+            try:
+                while True:
+                    while (link := self._pop()) is not None:
+                        if not fresh:
+                            return link
+                        link.close()  # where one was dead, so may be the others
+                        self._all.discard(link)
+                    if len(self._all) + self._opening < self._settings.connections_max:
+                        self._opening += 1
+                        return None
+                    left_s = until - monotonic()
+                    if left_s <= 0 or not self._changed.wait(left_s):
+                        raise all_busy(self._address, self._settings)
+            finally:
+                self._waiting -= 1
+
+    def _pop(self) -> SocketLink | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _open(self) -> SocketLink:
+        connected = connect(self._address, self._settings)
+        return SocketLink(connected, self._address, self._settings.timeout_s, self._epoch)
+
+
+# --- how -------------------------------------------------------------------------------------
+
+
+def connect(address: Address, settings: Settings) -> socket.socket:
+    """A connected socket on which a memcached has answered."""
+    try:
+        if isinstance(address, str):
+            return _connect(address, settings, settings.tls)
+        # pymemcache tries the first address of a host only, which for localhost may be the one
+        # of the two loopbacks that nobody listens on.
+        host, port = address
+        tls = _Named(settings.tls, host) if settings.tls is not None else None
+        found = dict.fromkeys(info[4][:2] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        *others, last = found
+        for other in others:
+            with contextlib.suppress(OSError):
+                return _connect(other, settings, tls)
+        return _connect(last, settings, tls)
+    except (OSError, MemcacheUnexpectedCloseError) as error:
+        raise CacheUnavailable(f"memcached at {where(address)} cannot be reached: {error}") from error
+    except MemcacheError as error:
+        raise ProtocolError(f"what answers at {where(address)} is no memcached: {error}") from error
+
+
+def _connect(address: Any, settings: Settings, tls: Any) -> socket.socket:
+    client = Client(
+        address,
+        connect_timeout=settings.connect_timeout_s,
+        timeout=settings.timeout_s,
+        no_delay=True,
+        tls_context=tls,
+    )
+    try:
+        client.version()
+        connected: socket.socket = client.sock
+    except BaseException:  # an interrupt must not leave the socket behind
+        client.close()
+        raise
+    return connected
+
+
+class _Named:
+    """A TLS context that checks the certificate against the host's name, though we connect to an address of it."""
+
+    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+        self._context = context
+        self._host = host
+
+    def wrap_socket(self, plain: socket.socket, server_hostname: str) -> ssl.SSLSocket:
+        return self._context.wrap_socket(plain, server_hostname=self._host)
+
+
+def where(address: Address) -> str:
+    """An address for a message."""
+    return address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+
+
+def all_busy(address: Address, settings: Settings) -> CacheUnavailable:
+    """Nobody gave a connection back in time."""
+    return CacheUnavailable(
+        f"all {settings.connections_max} connections to memcached at {where(address)} were in use for "
+        f"{settings.timeout_ms} ms: raise connections_max, or call less at once"
+    )
+
+
+def _late(address: Address, timeout_s: float) -> CacheUnavailable:
+    return CacheUnavailable(f"memcached at {where(address)} did not answer within {timeout_s * 1000:.0f} ms")
+
+
+def _on_fork_forget(links: SocketLinks) -> None:
+    """Asked once, at the fork, instead of comparing process ids at every call."""
+    forget = weakref.WeakMethod(links.forget)
+
+    def in_child() -> None:
+        method = forget()
+        if method is not None:
+            method()
+
+    os.register_at_fork(after_in_child=in_child)
