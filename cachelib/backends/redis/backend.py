@@ -1,0 +1,137 @@
+"""One Redis node as a backend: what is said is in `talks.py`, the rules are in `item.lua`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cachelib.backends.base import Batch, Capability, Results
+from cachelib.backends.redis.aio_transport import AsyncTransport
+from cachelib.backends.redis.clients import AsyncClientTransport, ClientTransport
+from cachelib.backends.redis.settings import Settings
+from cachelib.backends.redis.talks import ITEM, Script, Talks
+from cachelib.backends.redis.transport import Transport
+from cachelib.model import Answer, Name, Op
+
+
+class Redis:
+    """A `Backend`: `Redis("redis://host:6379/0", timeout_ms=200)`, or `rediss://`, or `unix:///path`.
+
+    `settings` are those of `Settings`; `options` go to redis-py's connections as they are (TLS, a
+    credential provider, keepalive). Raises `ConfigError` where one of them does not exist.
+    """
+
+    def __init__(self, url: str, *, options: Mapping[str, Any] | None = None, **settings: Any) -> None:
+        chosen = Settings.of(settings)
+        self._over(Transport(url, chosen, dict(options or {})), chosen, ITEM)
+
+    @classmethod
+    def from_client(cls, client: Any, *, script: Script = ITEM, **settings: Any) -> Redis:
+        """Over a client that somebody made, such as fakeredis's; slower, and see `clients.py` about notes."""
+        self = cls.__new__(cls)
+        self._over(ClientTransport(client), Settings.of(settings), script)
+        return self
+
+    def _over(self, transport: Transport | ClientTransport, settings: Settings, script: Script) -> None:
+        self._transport = transport
+        self._talks = Talks(settings.names_per_call, script)
+        self.capability = capability_of(settings)
+
+    @property
+    def refused_writes(self) -> int:
+        """How many writes the server refused for want of memory; they were answered as evictions."""
+        return self._talks.refused_writes
+
+    def get(self, name: Name) -> bytes | None:
+        """See `Backend.get`."""
+        return self._transport.get(name)
+
+    def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.get_many`."""
+        return self._transport.converse(self._talks.get_many(names))
+
+    def execute(self, name: Name, op: Op, now_ms: int) -> Answer:
+        """See `Backend.execute`."""
+        return self._transport.converse(self._talks.execute(name, op, now_ms))
+
+    def execute_many(self, batch: Batch, now_ms: int) -> Results:
+        """See `Backend.execute_many`."""
+        return self._transport.converse(self._talks.execute_many(batch, now_ms))
+
+    def apply(self, batch: Batch, notes: Mapping[Name, bytes], now_ms: int) -> Results:
+        """See `Backend.apply`. Raises `CacheFull` where there was memory for the batch but not for the notes."""
+        return self._transport.converse(self._talks.apply(batch, notes, now_ms))
+
+    def read_notes(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.read_notes`."""
+        return self._transport.converse(self._talks.get_many(names))
+
+    def instance(self) -> str:
+        """See `Backend.instance`."""
+        return self._transport.converse(self._talks.instance())
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._transport.close()
+
+
+class AsyncRedis:
+    """An `AsyncBackend`; see `Redis`. Close it on the event loop that used it."""
+
+    def __init__(self, url: str, *, options: Mapping[str, Any] | None = None, **settings: Any) -> None:
+        chosen = Settings.of(settings)
+        self._over(AsyncTransport(url, chosen, dict(options or {})), chosen, ITEM)
+
+    @classmethod
+    def from_client(cls, client: Any, *, script: Script = ITEM, **settings: Any) -> AsyncRedis:
+        """See `Redis.from_client`."""
+        self = cls.__new__(cls)
+        self._over(AsyncClientTransport(client), Settings.of(settings), script)
+        return self
+
+    def _over(self, transport: AsyncTransport | AsyncClientTransport, settings: Settings, script: Script) -> None:
+        self._transport = transport
+        self._talks = Talks(settings.names_per_call, script)
+        self.capability = capability_of(settings)
+
+    @property
+    def refused_writes(self) -> int:
+        """See `Redis.refused_writes`."""
+        return self._talks.refused_writes
+
+    async def get(self, name: Name) -> bytes | None:
+        """See `Backend.get`."""
+        return await self._transport.get(name)
+
+    async def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.get_many`."""
+        return await self._transport.converse(self._talks.get_many(names))
+
+    async def execute(self, name: Name, op: Op, now_ms: int) -> Answer:
+        """See `Backend.execute`."""
+        return await self._transport.converse(self._talks.execute(name, op, now_ms))
+
+    async def execute_many(self, batch: Batch, now_ms: int) -> Results:
+        """See `Backend.execute_many`."""
+        return await self._transport.converse(self._talks.execute_many(batch, now_ms))
+
+    async def apply(self, batch: Batch, notes: Mapping[Name, bytes], now_ms: int) -> Results:
+        """See `Redis.apply`."""
+        return await self._transport.converse(self._talks.apply(batch, notes, now_ms))
+
+    async def read_notes(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.read_notes`."""
+        return await self._transport.converse(self._talks.get_many(names))
+
+    async def instance(self) -> str:
+        """See `Backend.instance`."""
+        return await self._transport.converse(self._talks.instance())
+
+    async def close(self) -> None:
+        """See `Backend.close`."""
+        await self._transport.close()
+
+
+def capability_of(settings: Settings) -> Capability:
+    """What a Redis can keep."""
+    return Capability("redis", settings.name_bytes_max, settings.payload_bytes_max, ttl_step_ms=1, shared=True)
