@@ -1,1 +1,61 @@
-"""A write-through distributed cache with an invalidation bus."""
+"""A write-through distributed cache with an invalidation bus. The README has the first steps."""
+
+from cachelib.aio import AsyncCache
+from cachelib.asked import Read
+from cachelib.client import Cache
+from cachelib.codecs import Codec
+from cachelib.commit import Written
+from cachelib.entity import Entity
+from cachelib.errors import (
+    BadKey,
+    CacheError,
+    CacheUnavailable,
+    CommitUnknown,
+    ConfigError,
+    DeadlineExceeded,
+    DecodeError,
+    LayoutConflict,
+    LoadFailed,
+    LogGap,
+    MissingExtra,
+    StoreBudgetExceeded,
+    StoreError,
+    Unconfirmed,
+)
+from cachelib.explain import Explanation
+from cachelib.model import Row
+from cachelib.policy import Eventual, LeasePolicy, OnFailure, StoreBudget, Strong, Ttl
+from cachelib.transaction import AsyncTransaction, Transaction
+
+__all__ = [
+    "AsyncCache",
+    "AsyncTransaction",
+    "BadKey",
+    "Cache",
+    "CacheError",
+    "CacheUnavailable",
+    "Codec",
+    "CommitUnknown",
+    "ConfigError",
+    "DeadlineExceeded",
+    "DecodeError",
+    "Entity",
+    "Eventual",
+    "Explanation",
+    "LayoutConflict",
+    "LeasePolicy",
+    "LoadFailed",
+    "LogGap",
+    "MissingExtra",
+    "OnFailure",
+    "Read",
+    "Row",
+    "StoreBudget",
+    "StoreBudgetExceeded",
+    "StoreError",
+    "Strong",
+    "Transaction",
+    "Ttl",
+    "Unconfirmed",
+    "Written",
+]

@@ -203,12 +203,12 @@ class Packer:
             raise ValueTooLarge(f"the value takes {len(body)} bytes, the cache keeps {bytes_max - PREFIX_BYTES}")
         return prefix + body
 
-    def unpack(self, payload: bytes) -> Any:
-        """The value in a payload. Raises `LaterCodec` or `DecodeError` (I12)."""
+    def unpack(self, payload: bytes, at: int = 0) -> Any:
+        """The value in a payload that begins at `at`. Raises `LaterCodec` or `DecodeError` (I12)."""
         try:
-            if payload.startswith(self._prefix):
-                return self._decode(payload[PREFIX_BYTES:])
-            return self._decode(self._body(payload))
+            if payload.startswith(self._prefix, at):
+                return self._decode(payload[at + PREFIX_BYTES :])
+            return self._decode(self._body(payload[at:]))
         except DecodeError:
             raise
         except Exception as cause:

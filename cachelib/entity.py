@@ -43,6 +43,13 @@ class TableLoader:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionLoader:
+    """Call a function with the key's fields; no store is involved."""
+
+    call: Callable[..., Any]
+
+
 _SETTINGS = frozenset(
     (
         *("name", "load", "save", "remove", "table", "key", "version", "depends_on"),
@@ -82,7 +89,7 @@ class Entity:
         refuse_unknown(f"entity {template!r}", set(settings) - _SETTINGS, _SETTINGS)
         self.template = Template(template)
         self.name: str = settings.get("name") or self.template.name
-        self.load: Callable[..., Any] | TableLoader | None = settings.get("load")
+        self.load: Callable[..., Any] | TableLoader | FunctionLoader | None = settings.get("load")
         self.save: Callable[..., Any] | None = settings.get("save")
         self.remove: Callable[..., Any] | None = settings.get("remove")
         self._of_what(settings)

@@ -111,7 +111,7 @@ def _get(item: Item | None, op: Get, now_ms: int) -> State:
 
 def _fill(item: Item | None, op: Fill, now_ms: int) -> State:
     # I2, I4: a lease that ended and that nobody took since still counts: the item is the same.
-    if item is None or item.lease != op.token:
+    if item is None or op.token == 0 or item.lease != op.token:
         return item, LeaseLost()
     version = op.version
     if version == 0 and _may_claim_floor(item, op):
@@ -192,7 +192,7 @@ def _revoke(item: Item | None, op: Revoke, now_ms: int) -> State:
 
 
 def _release(item: Item | None, op: Release) -> State:
-    if item is None or item.lease != op.token:
+    if item is None or op.token == 0 or item.lease != op.token:
         return item, NoOp()
     return item.but(lease=0, lease_until_ms=0), Released()
 

@@ -184,7 +184,7 @@ class Template:
             text.encode()
         except (ValueError, ArithmeticError) as cause:
             raise BadKey(
-                f"field {self.fields[at]!r} of key {self.text!r} is {value!r}, a {type(value).__name__}: expected {cause}"
+                f"field {self.fields[at]!r} of key {self.text!r} is {value!r}, a {type(value).__name__}, not {cause}"
             ) from cause
         return text
 

@@ -154,7 +154,7 @@ async def _load_and_store(port: Port, plan: ReadPlan, token: Token) -> Found:
         port.note("too_large")
         await _release(port, plan, token)
         return await _own_load(port, plan, loaded)
-    ttl_ms, soft_ttl_ms = _lives(port, plan.lives, loaded.content)
+    ttl_ms, soft_ttl_ms = lives_of(port, plan.lives, loaded.content)
     fill = Fill(token, loaded.content, loaded.version, ttl_ms, soft_ttl_ms, loaded.as_of_us)
     try:
         answer = await port.execute(plan.name, fill)
@@ -245,7 +245,7 @@ def _loaded_found(loaded: Loaded, source: Any) -> Found:
     return Found(loaded.value, loaded.found, loaded.version, source, loaded.as_of_us, loaded.content)
 
 
-def _lives(port: Port, lives: Lives, content: Content) -> tuple[int, int]:
+def lives_of(port: Port, lives: Lives, content: Content) -> tuple[int, int]:
     """Hard and soft life of new content: jittered, so that what is filled together does not expire together."""
     absent = content.kind is Kind.ABSENCE
     whole = lives.negative_ttl_ms if absent else lives.ttl_ms

@@ -1,0 +1,241 @@
+"""`AsyncCache`: the face for asyncio. The same core as `Cache`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from cachelib.asked import NO_KEY, Read, as_read, key_of
+from cachelib.backends import async_from_url
+from cachelib.backends.base import AsyncBackend
+from cachelib.breaker import Breaker
+from cachelib.client import arguments_of
+from cachelib.commit import Written, commit
+from cachelib.core import Core, Parts
+from cachelib.entity import Entity, FunctionLoader
+from cachelib.envelope import plain_hit
+from cachelib.errors import CacheUnavailable, ConfigError, DecodeError
+from cachelib.explain import Explanation, explain
+from cachelib.keys import Key
+from cachelib.loops import LoopWorld
+from cachelib.metrics import Listener, Metrics
+from cachelib.model import Name, Op
+from cachelib.nodes import Node, now_ms
+from cachelib.policy import Duration, Level, StoreBudget
+from cachelib.port import Found
+from cachelib.stores.base import AsyncStore
+from cachelib.transaction import AsyncTransaction, LoopTransaction
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+
+class AsyncCache:
+    """`Cache` with `await`, for one event loop. Loaders, `save` and `remove` are `async def`.
+
+    Arguments and errors are those of `Cache`; the store is an `AsyncSqlStore`.
+    """
+
+    def __init__(
+        self,
+        backend: str | AsyncBackend,
+        *,
+        store: AsyncStore | None = None,
+        entities: Iterable[Entity] = (),
+        namespace: str = "lc",
+        budget: StoreBudget | None = None,
+        listener: Listener | None = None,
+        breaker: Breaker | None = None,
+    ) -> None:
+        self.backend: AsyncBackend = async_from_url(backend) if isinstance(backend, str) else backend
+        self.metrics = Metrics(listener)
+        self._store = store
+        self._node = Node(self.backend, breaker)
+        self._breaker = self._node.breaker
+        self._abandoned: set[asyncio.Task[None]] = set()
+        parts = Parts(
+            node=self._node,
+            store=store,
+            table_loader=getattr(store, "table_loader", None),
+            world=LoopWorld(),
+            abandon=self._abandon,
+            namespace=namespace,
+            budget=budget or StoreBudget(),
+            metrics=self.metrics,
+            entities=entities,
+        )
+        self._core = Core(parts)
+        self._layout = self._core.layout
+
+    # --- reading -----------------------------------------------------------------------------
+
+    async def get(
+        self,
+        entity: Entity,
+        key: Key = NO_KEY,
+        *,
+        default: Any = None,
+        consistency: Level | None = None,
+        deadline: Duration | None = None,
+        **named: Any,
+    ) -> Any:
+        """See `Cache.get`."""
+        if consistency is None and not named:
+            view = self._layout.view
+            if view is not None and time.monotonic() < view.refresh_at:  # see Cache.get
+                lane = view.lanes.get(entity)
+                if lane is not None and not self._breaker.failed:
+                    try:
+                        raw = await self.backend.get(lane.prefix + lane.render(key))
+                        if raw is not None and plain_hit(raw, now_ms()):
+                            value = lane.value(raw)
+                            lane.hit()
+                            return value
+                    except CacheUnavailable:
+                        self._breaker.failed_at(now_ms())
+                    except DecodeError:
+                        pass
+        found = await self._read(entity, key_of(entity, key, named), consistency, deadline)
+        return found.value if found.found else default
+
+    async def read(
+        self,
+        entity: Entity,
+        key: Key = NO_KEY,
+        *,
+        consistency: Level | None = None,
+        deadline: Duration | None = None,
+        **named: Any,
+    ) -> Read:
+        """See `Cache.read`."""
+        return as_read(await self._read(entity, key_of(entity, key, named), consistency, deadline))
+
+    async def get_many(
+        self,
+        entity: Entity,
+        keys: Iterable[Key],
+        *,
+        consistency: Level | None = None,
+        deadline: Duration | None = None,
+    ) -> dict[Key, Any]:
+        """See `Cache.get_many`."""
+        keys = list(keys)
+        found = await self._core.read_many(entity, keys, consistency, deadline)
+        return {key: one.value for key, one in zip(keys, found, strict=True) if one.found}
+
+    async def read_many(
+        self,
+        entity: Entity,
+        keys: Iterable[Key],
+        *,
+        consistency: Level | None = None,
+        deadline: Duration | None = None,
+    ) -> dict[Key, Read]:
+        """See `Cache.read_many`."""
+        keys = list(keys)
+        found = await self._core.read_many(entity, keys, consistency, deadline)
+        return {key: as_read(one) for key, one in zip(keys, found, strict=True)}
+
+    async def explain(self, entity: Entity, key: Key = NO_KEY, **named: Any) -> Explanation:
+        """See `Cache.explain`."""
+        plan, raw = await self._core.look(entity, key_of(entity, key, named))
+        return explain(plan, raw, now_ms())
+
+    async def _read(self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None) -> Found:
+        core = self._core
+        found = await core.read(entity, key, level, deadline)
+        view = self._layout.view
+        if view is not None and entity not in view.lanes:
+            core.lane(view, core.knows(entity))
+        return found
+
+    # --- writing -----------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def transaction(self, connection: Any = None) -> AsyncIterator[AsyncTransaction]:
+        """See `Cache.transaction`."""
+        if self._store is None:
+            raise ConfigError("a transaction needs a store: AsyncCache(…, store=…)")
+        async with self._store.transaction(connection) as store_tx:
+            tx = AsyncTransaction(self._core, store_tx)
+            yield tx
+            tx.written = await commit(self._core, LoopTransaction(store_tx))
+
+    async def put(self, entity: Entity, key: Key, value: Any) -> Written:
+        """See `Cache.put`."""
+        async with self.transaction() as tx:
+            await tx.put(entity, key, value)
+        return _written(tx)
+
+    async def delete(self, entity: Entity, key: Key) -> Written:
+        """See `Cache.delete`."""
+        async with self.transaction() as tx:
+            await tx.delete(entity, key)
+        return _written(tx)
+
+    async def invalidate(self, entity: Entity, key: Key = NO_KEY, **named: Any) -> None:
+        """See `Cache.invalidate`."""
+        await self._core.invalidate(entity, key_of(entity, key, named))
+
+    async def clear(self, *entities: Entity) -> None:
+        """See `Cache.clear`."""
+        await self._core.clear(entities or None)
+
+    async def set_mode(self, entity: Entity | None, mode: str) -> None:
+        """See `Cache.set_mode`."""
+        await self._core.set_mode(entity, mode)
+
+    # --- functions ---------------------------------------------------------------------------
+
+    def cached(self, template: str, **settings: Any) -> Callable[[F], F]:
+        """See `Cache.cached`; the function is `async def`."""
+
+        def decorate(function: F) -> F:
+            entity = Entity(template, load=FunctionLoader(function), **settings)
+            self._core.knows(entity)
+            bound = arguments_of(function, entity)
+
+            @functools.wraps(function)
+            async def call(*args: Any, **kwargs: Any) -> Any:
+                return await self.get(entity, bound(*args, **kwargs))
+
+            call.entity = entity  # type: ignore[attr-defined]
+            return call  # type: ignore[return-value]
+
+        return decorate
+
+    # --- life --------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Finish what cancelled calls left behind, then close the connections to the cache."""
+        if self._abandoned:
+            await asyncio.wait(set(self._abandoned))
+        await self.backend.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _abandon(self, name: Name, op: Op) -> None:
+        """The call is being cancelled, so it cannot await: a task of its own gives the lease back."""
+
+        async def execute() -> None:
+            with suppress(CacheUnavailable):
+                await self._node.execute(name, op)
+
+        task = asyncio.get_running_loop().create_task(execute())
+        self._abandoned.add(task)
+        task.add_done_callback(self._abandoned.discard)
+
+
+def _written(tx: AsyncTransaction) -> Written:
+    assert tx.written is not None
+    return tx.written

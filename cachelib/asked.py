@@ -1,0 +1,64 @@
+"""What callers of a cache give and get: keys by name or position, and the long answer of a read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cachelib.entity import Entity
+from cachelib.errors import BadKey
+from cachelib.keys import Key
+from cachelib.port import Found, Source
+
+
+class _NoKey:
+    """Stands where a key was not given by position; `None` is a key that somebody may give by mistake."""
+
+    def __repr__(self) -> str:
+        return "<no key>"
+
+
+NO_KEY: Any = _NoKey()
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The long answer of a read.
+
+    `found` is False for absence (`value` is None then). `version` is 0 where there is none.
+    `as_of_us`: the store's clock, microseconds, from before the content was loaded; 0 unknown.
+    `age_ms`: how old that makes it by this process's clock; None unknown.
+    """
+
+    value: Any
+    found: bool
+    version: int
+    source: Source
+    as_of_us: int
+    age_ms: int | None
+
+
+def as_read(found: Found) -> Read:
+    """The long answer."""
+    age_ms = max(0, (time.time_ns() // 1000 - found.as_of_us) // 1000) if found.as_of_us else None
+    return Read(found.value, found.found, found.version, found.source, found.as_of_us, age_ms)
+
+
+def key_of(entity: Entity, key: Key, named: Mapping[str, Any]) -> Key:
+    """The key, given by position or by the template's names. Raises `BadKey`."""
+    if key is NO_KEY:
+        if not named:
+            raise BadKey(f"{entity!r}: give a key, or each of its fields by name: {', '.join(entity.template.fields)}")
+        return dict(named) if len(entity.template.fields) > 1 else _only(entity, named)
+    if named:
+        raise BadKey(f"{entity!r}: give the key or its fields by name, not both ({key!r} and {dict(named)!r})")
+    return key
+
+
+def _only(entity: Entity, named: Mapping[str, Any]) -> Key:
+    (field,) = entity.template.fields
+    if set(named) != {field}:
+        raise BadKey(f"{entity!r}: its key field is {field!r}, not {', '.join(map(repr, named))}")
+    return named[field]

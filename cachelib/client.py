@@ -1,0 +1,288 @@
+"""`Cache`: the face for threads. Each call runs the core to its end in the calling thread."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from cachelib.asked import NO_KEY, Read, as_read, key_of
+from cachelib.backends import from_url
+from cachelib.backends.base import Backend
+from cachelib.breaker import Breaker
+from cachelib.commit import Written, commit
+from cachelib.core import Core, Parts
+from cachelib.drivers import run_now
+from cachelib.entity import Entity, FunctionLoader
+from cachelib.envelope import plain_hit
+from cachelib.errors import CacheUnavailable, ConfigError, DecodeError
+from cachelib.explain import Explanation, explain
+from cachelib.keys import Key
+from cachelib.metrics import Listener, Metrics
+from cachelib.model import Name, Op
+from cachelib.nodes import Node, now_ms
+from cachelib.policy import Duration, Level, StoreBudget
+from cachelib.port import Found
+from cachelib.stores.base import Store
+from cachelib.threads import DirectBackend, DirectStore, DirectTransaction, ThreadWorld
+from cachelib.transaction import Transaction
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Cache:
+    """A cache in front of a store. Safe to share among threads, and after a fork.
+
+    Args:
+        backend: a URL (`redis://…`, `rediss://…`, `unix://…`, `memcached://host:port`,
+            `memory://`) or a backend.
+        store: the authoritative store; see `cachelib.stores.SqlStore`.
+        entities: every entity whose rows this process writes. One that is only read is met
+            when it is first used; a writer must know all that its SQL may change.
+        namespace: stands before every key; two applications on one server need two.
+        budget: how many loads of the store misses may cause.
+        listener: a plain callback for metrics; see `cachelib.metrics`.
+        breaker: when a node that does not answer is left alone.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        MissingExtra: the backend's package is not installed.
+    """
+
+    def __init__(
+        self,
+        backend: str | Backend,
+        *,
+        store: Store | None = None,
+        entities: Iterable[Entity] = (),
+        namespace: str = "lc",
+        budget: StoreBudget | None = None,
+        listener: Listener | None = None,
+        breaker: Breaker | None = None,
+    ) -> None:
+        self.backend: Backend = from_url(backend) if isinstance(backend, str) else backend
+        self.metrics = Metrics(listener)
+        self._store = store
+        self._node = Node(DirectBackend(self.backend), breaker)
+        self._breaker = self._node.breaker
+        self._get = self.backend.get
+        parts = Parts(
+            node=self._node,
+            store=None if store is None else DirectStore(store),
+            table_loader=getattr(store, "table_loader", None),
+            world=ThreadWorld(),
+            abandon=self._abandon,
+            namespace=namespace,
+            budget=budget or StoreBudget(),
+            metrics=self.metrics,
+            entities=entities,
+        )
+        self._core = Core(parts)
+        self._layout = self._core.layout
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def get(
+        self,
+        entity: Entity,
+        key: Key = NO_KEY,
+        *,
+        default: Any = None,
+        consistency: Level | None = None,
+        deadline: Duration | None = None,
+        **named: Any,
+    ) -> Any:
+        """The value of a key, or `default` for a row that does not exist.
+
+        Raises:
+            BadKey: the key does not fit the entity's template; nothing was sent.
+            LoadFailed, StoreBudgetExceeded: the value is not cached and the store did not give it.
+            CacheUnavailable: the node does not answer, and the policy is to raise.
+            DeadlineExceeded: the deadline (a duration) passed.
+        """
+        if consistency is None and not named:
+            view = self._layout.view
+            # A hit of nearly every read: no coroutine, no plan. I13: this view's lease has not lapsed.
+            if view is not None and time.monotonic() < view.refresh_at:
+                lane = view.lanes.get(entity)
+                if lane is not None and not self._breaker.failed:
+                    try:
+                        raw = self._get(lane.prefix + lane.render(key))
+                        if raw is not None and plain_hit(raw, now_ms()):
+                            value = lane.value(raw)
+                            lane.hit()
+                            return value
+                    except CacheUnavailable:
+                        self._breaker.failed_at(now_ms())
+                    except DecodeError:
+                        pass  # the steps know what to do about it
+        found = self._read(entity, key_of(entity, key, named), consistency, deadline)
+        return found.value if found.found else default
+
+    def read(
+        self,
+        entity: Entity,
+        key: Key = NO_KEY,
+        *,
+        consistency: Level | None = None,
+        deadline: Duration | None = None,
+        **named: Any,
+    ) -> Read:
+        """`get` with the whole answer: found or not, version, source, age."""
+        return as_read(self._read(entity, key_of(entity, key, named), consistency, deadline))
+
+    def get_many(
+        self,
+        entity: Entity,
+        keys: Iterable[Key],
+        *,
+        consistency: Level | None = None,
+        deadline: Duration | None = None,
+    ) -> dict[Key, Any]:
+        """The values of the keys that exist, in the order asked."""
+        keys = list(keys)
+        found = run_now(self._core.read_many(entity, keys, consistency, deadline))
+        return {key: one.value for key, one in zip(keys, found, strict=True) if one.found}
+
+    def read_many(
+        self,
+        entity: Entity,
+        keys: Iterable[Key],
+        *,
+        consistency: Level | None = None,
+        deadline: Duration | None = None,
+    ) -> dict[Key, Read]:
+        """The long answer for every key asked."""
+        keys = list(keys)
+        found = run_now(self._core.read_many(entity, keys, consistency, deadline))
+        return {key: as_read(one) for key, one in zip(keys, found, strict=True)}
+
+    def explain(self, entity: Entity, key: Key = NO_KEY, **named: Any) -> Explanation:
+        """What the item is, and why the next read would hit, miss or wait."""
+        plan, raw = run_now(self._core.look(entity, key_of(entity, key, named)))
+        return explain(plan, raw, now_ms())
+
+    def _read(self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None) -> Found:
+        core = self._core
+        found = run_now(core.read(entity, key, level, deadline))
+        view = self._layout.view
+        if view is not None and entity not in view.lanes:
+            core.lane(view, core.knows(entity))
+        return found
+
+    # --- writing -----------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self, connection: Any = None) -> Iterator[Transaction]:
+        """One store transaction; with `connection` (a SQLAlchemy connection or session) the one that it is in.
+
+        On exit it commits, then puts or voids every key that its change-log rows name. An
+        exception rolls back and touches no cache. Afterwards `tx.written` tells.
+
+        Raises:
+            Unconfirmed: committed, but a strong entity's cache did not answer. Never repeat it.
+            CommitUnknown: the store did not say whether it committed.
+            StoreError: the store refused; nothing is committed.
+        """
+        if self._store is None:
+            raise ConfigError("a transaction needs a store: Cache(…, store=…)")
+        with self._store.transaction(connection) as store_tx:
+            tx = Transaction(self._core, store_tx)
+            yield tx
+            tx.written = run_now(commit(self._core, DirectTransaction(store_tx)))
+
+    def put(self, entity: Entity, key: Key, value: Any) -> Written:
+        """Write one value through: a transaction of one, by the entity's `save`."""
+        with self.transaction() as tx:
+            tx.put(entity, key, value)
+        return _written(tx)
+
+    def delete(self, entity: Entity, key: Key) -> Written:
+        """Delete one row: a transaction of one, by the entity's `remove`."""
+        with self.transaction() as tx:
+            tx.delete(entity, key)
+        return _written(tx)
+
+    def invalidate(self, entity: Entity, key: Key = NO_KEY, **named: Any) -> None:
+        """Void one key by hand (revoke). Raises `CacheUnavailable`."""
+        run_now(self._core.invalidate(entity, key_of(entity, key, named)))
+
+    def clear(self, *entities: Entity) -> None:
+        """A new epoch for these entities (none given: for all keys): no key is scanned for.
+
+        Returns when every client has taken it up, after two lease times of the layout.
+        """
+        run_now(self._core.clear(entities or None))
+
+    def set_mode(self, entity: Entity | None, mode: str) -> None:
+        """For a person on call: "on", "no_fill" or "bypass", for one entity or (None) all."""
+        run_now(self._core.set_mode(entity, mode))
+
+    # --- functions ---------------------------------------------------------------------------
+
+    def cached(self, template: str, **settings: Any) -> Callable[[F], F]:
+        """Cache a function's results under a key made of its arguments: leases and TTL only.
+
+        The template's fields are the function's parameters. The decorated function has
+        `.entity`, for `invalidate` and `clear`.
+        """
+
+        def decorate(function: F) -> F:
+            entity = Entity(template, load=FunctionLoader(function), **settings)
+            self._core.knows(entity)
+            bound = arguments_of(function, entity)
+
+            @functools.wraps(function)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                return self.get(entity, bound(*args, **kwargs))
+
+            call.entity = entity  # type: ignore[attr-defined]
+            return call  # type: ignore[return-value]
+
+        return decorate
+
+    # --- life --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the connections to the cache. The store is its owner's to close."""
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _abandon(self, name: Name, op: Op) -> None:
+        with suppress(CacheUnavailable):  # the lease ends by itself
+            run_now(self._node.execute(name, op))
+
+
+def arguments_of(function: Callable[..., Any], entity: Entity) -> Callable[..., Key]:
+    """From a call's arguments to the key. Raises `ConfigError` where the template does not fit the function."""
+    signature = inspect.signature(function)
+    fields = entity.template.fields
+    if tuple(signature.parameters) != fields:
+        raise ConfigError(
+            f"{function.__qualname__}{signature} and {entity.template.text!r} do not fit:"
+            " the template needs exactly the function's parameters, in their order"
+        )
+
+    def key(*args: Any, **kwargs: Any) -> Key:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        values: Sequence[Any] = tuple(bound.arguments[field] for field in fields)
+        return values[0] if len(values) == 1 else values
+
+    return key
+
+
+def _written(tx: Transaction) -> Written:
+    assert tx.written is not None
+    return tx.written

@@ -1,0 +1,243 @@
+"""The end of a transaction: which keys it changed, the commit, and telling the cache before the caller is told.
+
+The order of events is the protocol's (I7): read the change-log rows inside the transaction, load
+what is to be put, claim what is to be populated, commit, one batched cache step, and only then
+the acknowledgement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cachelib.call import Call
+from cachelib.core import Core, Known
+from cachelib.drivers import AskingPort, lockstep
+from cachelib.effects import Effect, coalesce, concerns, effects
+from cachelib.errors import CacheUnavailable, CommitUnknown, StoreError, Unconfirmed
+from cachelib.loading import missing_row
+from cachelib.metrics import WRITES
+from cachelib.model import Claim, Op, Put, Release, Revoke, RowChange, Token, Version
+from cachelib.steps import WritePlan, lives_of, settle
+
+THROUGH_KEYS_MAX = 200
+"""A transaction that changes more keys of an entity voids them instead of reading them all again."""
+LAYOUT_TRIES = 4
+"""A cache step is repeated at most so often because the layout changed meanwhile (I10)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a committed transaction did. `version`: the highest that it drew; 0 without versions.
+
+    `confirmed`: the cache knows of every changed key. False: the change log will tell it.
+    """
+
+    version: Version
+    confirmed: bool
+    keys: int
+
+
+class OpenTransaction(Protocol):
+    """A store transaction, awaited."""
+
+    async def changes(self) -> Sequence[RowChange] | None:
+        """See `StoreTransaction.changes`."""
+
+    async def touched(self) -> frozenset[str]:
+        """See `StoreTransaction.touched`."""
+
+    async def load(self, loader: Any, keys: Sequence[Any]) -> Mapping[Any, Any]:
+        """Run a loader inside the transaction."""
+
+    async def commit(self) -> None:
+        """See `StoreTransaction.commit`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One key's cache step."""
+
+    known: Known
+    effect: Effect
+    op: Op
+
+
+async def commit(core: Core, tx: OpenTransaction) -> Written:
+    """Commit and tell the cache.
+
+    Raises:
+        Unconfirmed: committed, but an entity demands confirmation and the cache did not answer.
+        CommitUnknown: the store did not say; the keys were revoked.
+        StoreError: the store refused; nothing is committed and no cache was touched.
+    """
+    changes, tables = await tx.changes(), await tx.touched()
+    concerned = [known for known in core.known.values() if concerns(known.entity, tables)]
+    if changes is None:
+        return await _commit_bulk(core, tx, concerned)
+    found = coalesce(e for change in changes for known in concerned for e in effects(known.entity, change))
+    call = Call(
+        node=core.node,
+        world=core.parts.world,
+        budget=core.budget,
+        loading=None,
+        tally=core.metrics.tally("*"),
+        abandon=core.parts.abandon,
+    )
+    steps = await _prepare(core, tx, call, found)
+    try:
+        await tx.commit()
+    except CommitUnknown:
+        await _after_unknown(core, call, steps)
+        raise
+    except BaseException:
+        await _release_claims(core, call, steps)
+        raise
+    version = max((change.version or 0 for change in changes), default=0)
+    return await _tell(core, call, steps, version)
+
+
+# --- before the commit -----------------------------------------------------------------------
+
+
+async def _prepare(core: Core, tx: OpenTransaction, call: Call, found: list[Effect]) -> list[_Step]:
+    steps = []
+    for known in {effect.entity: core.knows(effect.entity) for effect in found}.values():
+        own = [effect for effect in found if effect.entity is known.entity]
+        puts = await _puts(core, tx, call, known, own) if _writes_through(known, own) else {}
+        steps += [_Step(known, effect, puts.get(effect.text) or effect.op()) for effect in own]
+    return steps
+
+
+def _writes_through(known: Known, own: Sequence[Effect]) -> bool:
+    entity = known.entity
+    few = len(own) <= THROUGH_KEYS_MAX
+    return entity.write != "invalidate" and entity.versioned and few and known.loading.loader is not None
+
+
+async def _puts(core: Core, tx: OpenTransaction, call: Call, known: Known, own: Sequence[Effect]) -> dict[bytes, Op]:
+    """What each key's row now is, read inside the transaction: triggers and defaults included."""
+    comparable = [effect for effect in own if effect.version and not effect.force]
+    alive = [effect for effect in comparable if effect.change.op != "delete"]
+    rows = await tx.load(known.loading.loader, [effect.key for effect in alive]) if alive else {}
+    by_text = {known.entity.text(key): row for key, row in rows.items()}
+    puts = {}
+    for effect in comparable:
+        row = by_text.get(effect.text, missing_row())
+        if row is not missing_row() and getattr(row, "version", None) != effect.version:
+            continue  # changed once more behind the log's back: only void what is older
+        op = _put(call, known, effect, row)
+        if op is not None:
+            puts[effect.text] = op
+    if known.entity.write == "populate":
+        return await _claimed(core, call, known, puts)
+    return puts
+
+
+def _put(call: Call, known: Known, effect: Effect, row: Any) -> Op | None:
+    loaded = known.loading.loaded(row, effect.change.at_us)
+    change = effect.change.op
+    if loaded.content is None or change == "truncate":
+        return None
+    lives = known.entity.lives
+    ttl_ms, soft_ttl_ms = lives_of(call, lives, loaded.content)
+    return Put(loaded.content, effect.version, change, ttl_ms, lives.stale_ttl_ms, soft_ttl_ms, loaded.as_of_us)
+
+
+async def _claimed(core: Core, call: Call, known: Known, puts: dict[bytes, Op]) -> dict[bytes, Op]:
+    """Take each key's lease before the commit, so that the put may fill a cold key (I2)."""
+    view = await core.layout.leased()
+    hold_ms = known.entity.pace.hold_ms
+    tokens = {text: call.nonce() for text in puts}
+    names = {text: core.names(view, known.entity, text)[0] for text in puts}
+    answers = await call.execute_many([(names[text], Claim(tokens[text], hold_ms)) for text in puts])
+    for text, answer in zip(list(puts), answers, strict=True):
+        put = puts[text]
+        if isinstance(answer, Exception):
+            known.tally.note("claim_failed")
+        elif isinstance(put, Put):
+            puts[text] = _with_token(put, tokens[text])
+    return puts
+
+
+def _with_token(put: Put, token: Token) -> Put:
+    return Put(put.content, put.version, put.change, put.ttl_ms, put.stale_ttl_ms, put.soft_ttl_ms, put.as_of_us, token)
+
+
+async def _release_claims(core: Core, call: Call, steps: Sequence[_Step]) -> None:
+    """The commit failed: the next reader need not wait for our claims to end."""
+    claims = [(step, step.op.token) for step in steps if isinstance(step.op, Put) and step.op.token]
+    if not claims:
+        return
+    with suppress(StoreError):
+        view = await core.layout.leased()
+        for step, token in claims:
+            call.abandon(core.names(view, step.known.entity, step.effect.text)[0], Release(token))
+
+
+# --- after the commit ------------------------------------------------------------------------
+
+
+async def _tell(core: Core, call: Call, steps: Sequence[_Step], version: Version) -> Written:
+    answered = await _settle_all(core, call, steps)
+    for step, told in zip(steps, answered, strict=True):
+        step.known.tally.add(WRITES, "outcome", "confirmed" if told else "unconfirmed")
+    missed = [step for step, told in zip(steps, answered, strict=True) if not told]
+    for step in missed:
+        if step.known.entity.confirm:
+            raise Unconfirmed(
+                f"committed (version {version}), but the cache did not confirm that it knows of key"
+                f" {step.effect.key!r} of {step.known.entity!r}: readers may see the old value until the change"
+                " log reaches the cache; never repeat the write",
+                version,
+            )
+    return Written(version, not missed, len(steps))
+
+
+async def _settle_all(core: Core, call: Call, steps: Sequence[_Step]) -> list[bool]:
+    """Whether each key's item was told, under a layout that held until after the answers (I13)."""
+    if not steps:
+        return []
+    try:
+        view = await core.layout.leased()
+        for _ in range(LAYOUT_TRIES):
+            plans = [WritePlan(core.names(view, s.known.entity, s.effect.text), s.op) for s in steps]
+            results = await lockstep(call, [settle(AskingPort(call), plan) for plan in plans])
+            answered = [result is True for result in results]
+            if view.leased:
+                return answered
+            later = await core.layout.read(required=True)
+            if later.layout == view.layout:
+                return answered
+            call.note("repeated_step")
+            view = later
+    except (StoreError, CacheUnavailable):
+        call.note("layout_unread")
+    return [False] * len(steps)
+
+
+async def _after_unknown(core: Core, call: Call, steps: Sequence[_Step]) -> None:
+    """The commit may have happened or not: a floor could refuse what the store really has, so revoke."""
+    call.note("commit_unknown")
+    unknown = [_Step(s.known, s.effect, Revoke(s.known.entity.lives.stale_ttl_ms)) for s in steps]
+    await _settle_all(core, call, unknown)
+
+
+async def _commit_bulk(core: Core, tx: OpenTransaction, concerned: Sequence[Known]) -> Written:
+    """Too many rows to name, or a truncate: new epochs, current before the acknowledgement."""
+    await tx.commit()
+    for known in concerned:
+        known.tally.note("bulk")
+    if concerned:
+        try:
+            await core.clear([known.entity for known in concerned])
+        except (StoreError, CacheUnavailable) as cause:
+            raise Unconfirmed(
+                "committed, but the new epochs of "
+                + ", ".join(repr(known.entity) for known in concerned)
+                + " could not be published: readers may see old values until the change log reaches the cache;"
+                " never repeat the write, call cache.clear(entity)"
+            ) from cause
+    return Written(0, True, 0)

@@ -1,0 +1,270 @@
+"""The core of a cache, written once for threads and asyncio: entities, plans, reads, changes by hand.
+
+Everything that waits is awaited; `client.py` runs it to its end in the calling thread, `aio.py`
+awaits it. The hit path returns before any of this is entered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cachelib.budget import Budget
+from cachelib.call import Call
+from cachelib.drivers import AskingPort, lockstep
+from cachelib.entity import Entity
+from cachelib.envelope import HEADER_BYTES
+from cachelib.errors import CacheError, CacheUnavailable, ConfigError
+from cachelib.keys import Key
+from cachelib.layout import Layout, with_mode, with_new_epochs
+from cachelib.loading import Loading, TableLoaderOf
+from cachelib.metrics import READS, Metrics, Tally
+from cachelib.model import Name, Revoke
+from cachelib.nodes import Node
+from cachelib.plans import hit, level_of, may_look, plan_of
+from cachelib.policy import Duration, Level, Mode, StoreBudget, Strong, duration_ms
+from cachelib.port import Found
+from cachelib.steps import ReadPlan, read
+from cachelib.stores.base import AsyncStore
+from cachelib.view import LayoutView, View
+from cachelib.world import Abandon, World
+
+NAMESPACE_MAX = 32
+
+
+class Lane:
+    """What the hit path of one entity needs, ready made."""
+
+    __slots__ = ("hit", "prefix", "render", "tally", "unpack")
+
+    def __init__(self, entity: Entity, prefix: bytes, tally: Tally) -> None:
+        self.prefix = prefix
+        self.render = entity.template.render
+        self.unpack = entity.packer.unpack
+        self.tally = tally
+        self.hit = tally.hit
+
+    def value(self, raw: bytes) -> Any:
+        """The value of a plain hit. Raises `DecodeError`."""
+        return self.unpack(raw, HEADER_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An entity that this cache has met."""
+
+    entity: Entity
+    tally: Tally
+    loading: Loading
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a face builds the core from."""
+
+    node: Node
+    store: AsyncStore | None
+    table_loader: TableLoaderOf | None
+    world: World
+    abandon: Abandon
+    namespace: str
+    budget: StoreBudget
+    metrics: Metrics
+    entities: Iterable[Entity]
+
+
+class Core:
+    """One cache: a node, a store, and what is known of entities and layout."""
+
+    def __init__(self, parts: Parts) -> None:
+        _check_namespace(parts.namespace)
+        self.parts = parts
+        self.namespace = parts.namespace
+        self.node = parts.node
+        self.store = parts.store
+        self.metrics = parts.metrics
+        self.budget = Budget(parts.budget, parts.world)
+        self.layout = LayoutView(parts.store, parts.world, parts.metrics.tally("*").note)
+        self.known: dict[Entity, Known] = {}
+        for entity in parts.entities:
+            self.knows(entity)
+
+    # --- entities ----------------------------------------------------------------------------
+
+    def knows(self, entity: Entity) -> Known:
+        """The entity as this cache knows it from now on. Raises `ConfigError`."""
+        known = self.known.get(entity)
+        if known is not None:
+            return known
+        if not isinstance(entity, Entity):
+            raise ConfigError(f"expected an Entity, not {entity!r}")
+        for other in self.known:
+            if other.name == entity.name:
+                raise ConfigError(
+                    f"{entity!r} and {other!r} would share the name {entity.name!r}: give one of them name='…'"
+                )
+        if entity.strong and self.store is None:
+            raise ConfigError(f"{entity!r} is Strong(): give the cache a store, Cache(…, store=…)")
+        bytes_max = self.node.capability.payload_bytes_max
+        loading = Loading(entity, self.store, self.parts.table_loader, bytes_max)
+        known = Known(entity, self.metrics.tally(entity.name), loading)
+        self.known[entity] = known
+        return known
+
+    def call(self, known: Known, until: float | None = None) -> Call:
+        """A port for one call about keys of an entity."""
+        return Call(
+            node=self.node,
+            world=self.parts.world,
+            budget=self.budget,
+            loading=known.loading,
+            tally=known.tally,
+            abandon=self.parts.abandon,
+            until=until,
+        )
+
+    # --- names -------------------------------------------------------------------------------
+
+    def names(self, view: View, entity: Entity, text: bytes) -> tuple[Name, ...]:
+        """Where the item is, and where it is going to be while the layout changes."""
+        return tuple(prefix + text for prefix in view.layout.prefixes(self.namespace, entity.name))
+
+    def lane(self, view: View, known: Known) -> Lane | None:
+        """The hit path of an entity; None where each read has to be thought about."""
+        entity, layout = known.entity, view.layout
+        prefixes = layout.prefixes(self.namespace, entity.name)
+        if layout.mode(entity.name) is Mode.BYPASS or (entity.strong and len(prefixes) > 1):
+            return None
+        lane = Lane(entity, prefixes[0], known.tally)
+        view.lanes[entity] = lane
+        return lane
+
+    # --- reads -------------------------------------------------------------------------------
+
+    async def read(self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None) -> Found:
+        """One read, timed and counted."""
+        known, began = self.knows(entity), time.monotonic()
+        until = None if deadline is None else began + duration_ms("deadline", deadline) / 1000
+        source = "error"
+        try:
+            found = await self._read(known, key, level_of(entity, level), until)
+            source = found.source
+            return found
+        finally:
+            known.tally.add(READS, "source", source)
+            known.tally.read_seconds.add(time.monotonic() - began)
+
+    async def _read(self, known: Known, key: Key, level: Level, until: float | None) -> Found:
+        text = known.entity.text(key)
+        view = await self.view(level)
+        plan = self.plan(view, known.entity, key, text, level)
+        found = await self._look(plan, known)
+        return found if found is not None else await read(self.call(known, until), plan)
+
+    async def view(self, level: Level) -> View:
+        """The layout that a read of this level may work by (I13)."""
+        return await (self.layout.leased() if isinstance(level, Strong) else self.layout.current())
+
+    def plan(self, view: View, entity: Entity, key: Key, text: bytes, level: Level) -> ReadPlan:
+        """Everything about a read that does not depend on what the cache answers."""
+        names = self.names(view, entity, text)
+        return plan_of(entity, key, names, view.layout.mode(entity.name), level)
+
+    async def _look(self, plan: ReadPlan, known: Known) -> Found | None:
+        """The hit path, for calls that did not come through a lane."""
+        if not may_look(plan):
+            return None
+        try:
+            raw = await self.node.get(plan.name)
+        except CacheUnavailable:
+            return None  # the steps will meet it again, and know what to do
+        found = hit(raw, plan)
+        if found is None:
+            known.tally.note("miss")
+        return found
+
+    async def read_many(
+        self, entity: Entity, keys: Sequence[Key], level: Level | None, deadline: Duration | None
+    ) -> list[Found]:
+        """Many keys of one entity, in the order asked: one round trip for the hits, one load for the misses."""
+        known, began = self.knows(entity), time.monotonic()
+        until = None if deadline is None else began + duration_ms("deadline", deadline) / 1000
+        level = level_of(entity, level)
+        texts = [entity.text(key) for key in keys]
+        view = await self.view(level)
+        plans = {text: self.plan(view, known.entity, key, text, level) for key, text in zip(keys, texts, strict=True)}
+        found = await self._look_many(plans)
+        missing = [text for text in plans if text not in found]
+        for _ in missing:
+            known.tally.note("miss")
+        found.update(await self._read_missing(known, plans, missing, until))
+        known.tally.read_seconds.add(time.monotonic() - began)
+        for text in plans:
+            known.tally.add(READS, "source", found[text].source)
+        return [found[text] for text in texts]
+
+    async def _look_many(self, plans: dict[bytes, ReadPlan]) -> dict[bytes, Found]:
+        looks = [(text, plan) for text, plan in plans.items() if may_look(plan)]
+        if not looks:
+            return {}
+        try:
+            raws = await self.node.get_many([plan.name for _, plan in looks])
+        except CacheUnavailable:
+            return {}
+        pairs = ((text, hit(raw, plan)) for (text, plan), raw in zip(looks, raws, strict=True))
+        return {text: found for text, found in pairs if found is not None}
+
+    async def _read_missing(
+        self, known: Known, plans: dict[bytes, ReadPlan], texts: list[bytes], until: float | None
+    ) -> dict[bytes, Found]:
+        if not texts:
+            return {}
+        call = self.call(known, until)
+        results = await lockstep(call, [read(AskingPort(call), plans[text]) for text in texts])
+        for result in results:
+            if isinstance(result, CacheError):
+                known.tally.add(READS, "source", "error", len(texts))
+                raise result
+        return {text: result for text, result in zip(texts, results, strict=True) if isinstance(result, Found)}
+
+    # --- by hand -----------------------------------------------------------------------------
+
+    async def invalidate(self, entity: Entity, key: Key) -> None:
+        """Revoke one key, whatever it holds. Raises `CacheUnavailable`."""
+        known = self.knows(entity)
+        view = await self.layout.leased()
+        for name in self.names(view, entity, entity.text(key)):
+            await self.node.execute(name, Revoke(entity.lives.stale_ttl_ms))
+        known.tally.note("invalidated")
+
+    async def clear(self, entities: Iterable[Entity] | None) -> None:
+        """New epochs for these entities (None: for all keys); returns when they are current."""
+        names = None if entities is None else [self.knows(entity).entity.name for entity in entities]
+        for name in names or ["*"]:
+            self.metrics.tally(name).note("epoch")
+        published = await self.layout.publish(lambda layout: with_new_epochs(layout, names))
+        await self.layout.settle(published)
+
+    async def set_mode(self, entity: Entity | None, mode: str) -> Layout:
+        """What reads of the entity (None: of all) may do with the cache, in every process."""
+        try:
+            wanted = Mode(mode)
+        except ValueError:
+            raise ConfigError(f"mode is {mode!r}: it takes 'on', 'no_fill' or 'bypass'") from None
+        name = "*" if entity is None else self.knows(entity).entity.name
+        return await self.layout.publish(lambda layout: with_mode(layout, name, wanted))
+
+    async def look(self, entity: Entity, key: Key) -> tuple[ReadPlan, bytes | None]:
+        """The plan of a read and what the node holds for it, for `explain`."""
+        self.knows(entity)
+        level = level_of(entity, None)
+        plan = self.plan(await self.layout.current(), entity, key, entity.text(key), level)
+        return plan, await self.node.get(plan.name)
+
+
+def _check_namespace(namespace: str) -> None:
+    plain = namespace.replace("-", "").replace("_", "").replace(".", "")
+    if not namespace or len(namespace) > NAMESPACE_MAX or not plain.isalnum() or not plain.isascii():
+        raise ConfigError(f"namespace is {namespace!r}: it takes 1 to {NAMESPACE_MAX} letters, digits and -_.")

@@ -1,0 +1,81 @@
+"""The world of an asyncio event loop. Cancelling a waiter disturbs nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from cachelib.model import Name
+from cachelib.port import Landing
+
+
+class LoopGate:
+    """See `Gate`."""
+
+    def __init__(self, places: int) -> None:
+        self._places = asyncio.Semaphore(places)
+
+    async def enter(self, timeout_s: float) -> bool:
+        """See `Gate.enter`."""
+        try:
+            async with asyncio.timeout(max(0.0, timeout_s)):
+                await self._places.acquire()
+        except TimeoutError:
+            return False
+        return True
+
+    def leave(self) -> None:
+        """See `Gate.leave`."""
+        self._places.release()
+
+
+class LoopFlights:
+    """See `Flights`."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Name, asyncio.Future[Landing]] = {}
+
+    def take_off(self, name: Name) -> asyncio.Future[Landing] | None:
+        """See `Flights.take_off`."""
+        if name in self._flights:
+            return None
+        flight = self._flights[name] = asyncio.get_running_loop().create_future()
+        return flight
+
+    def land(self, name: Name, flight: Any, landing: Landing) -> None:
+        """See `Flights.land`."""
+        if self._flights.get(name) is flight:
+            del self._flights[name]
+        if not flight.done():
+            flight.set_result(landing)
+
+    async def join(self, name: Name, timeout_s: float) -> Landing:
+        """See `Flights.join`."""
+        flight = self._flights.get(name)
+        if flight is None:
+            return None
+        done, _ = await asyncio.wait([flight], timeout=timeout_s)
+        return flight.result() if done else None
+
+    async def wait(self, name: Name, timeout_s: float) -> None:
+        """See `Flights.wait`."""
+        flight = self._flights.get(name)
+        if flight is None:
+            await asyncio.sleep(timeout_s)
+        else:
+            await asyncio.wait([flight], timeout=timeout_s)
+
+
+class LoopWorld:
+    """See `World`."""
+
+    def __init__(self) -> None:
+        self.flights = LoopFlights()
+
+    def gate(self, places: int) -> LoopGate:
+        """See `World.gate`."""
+        return LoopGate(places)
+
+    async def sleep(self, seconds: float) -> None:
+        """See `World.sleep`."""
+        await asyncio.sleep(seconds)

@@ -1,0 +1,76 @@
+"""A cache node as the core sees it: a backend behind a breaker.
+
+One node for now; the pools and the gutter come with the layout of several nodes, here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from cachelib.backends.base import AsyncBackend, Batch, Results
+from cachelib.breaker import Breaker
+from cachelib.errors import CacheUnavailable
+from cachelib.model import Answer, Name, Op
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return int(time.time() * 1000)
+
+
+class Guard:
+    """`with guard:` around each call of a node: refuses at once while the node does not answer."""
+
+    __slots__ = ("_kind", "breaker")
+
+    def __init__(self, kind: str, breaker: Breaker) -> None:
+        self._kind = kind
+        self.breaker = breaker
+
+    def __enter__(self) -> None:
+        if self.breaker.failed and not self.breaker.lets_through(now_ms()):
+            raise CacheUnavailable(
+                f"the {self._kind} node failed several calls in a row and is left alone for a moment;"
+                " reads ask the store meanwhile, within the store budget"
+            )
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.breaker.succeeded()
+        elif isinstance(error, CacheUnavailable):
+            self.breaker.failed_at(now_ms())
+
+
+class Node:
+    """A backend that fails at once while its server does not answer."""
+
+    def __init__(self, backend: AsyncBackend, breaker: Breaker | None = None) -> None:
+        self.backend = backend
+        self.capability = backend.capability
+        self.breaker = breaker or Breaker()
+        self.guard = Guard(self.capability.kind, self.breaker)
+
+    async def get(self, name: Name) -> bytes | None:
+        """See `Backend.get`."""
+        with self.guard:
+            return await self.backend.get(name)
+
+    async def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.get_many`."""
+        with self.guard:
+            return await self.backend.get_many(names)
+
+    async def execute(self, name: Name, op: Op) -> Answer:
+        """See `Backend.execute`."""
+        with self.guard:
+            return await self.backend.execute(name, op, now_ms())
+
+    async def execute_many(self, batch: Batch) -> Results:
+        """See `Backend.execute_many`."""
+        with self.guard:
+            return await self.backend.execute_many(batch, now_ms())
+
+    async def close(self) -> None:
+        """See `Backend.close`."""
+        await self.backend.close()

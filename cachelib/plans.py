@@ -1,0 +1,65 @@
+"""From what a caller asks to a plan for the steps, and the hit path of calls that have one."""
+
+from __future__ import annotations
+
+from cachelib.entity import Entity
+from cachelib.envelope import decode_hit
+from cachelib.errors import ConfigError, DecodeError
+from cachelib.keys import Key
+from cachelib.model import Kind, Name
+from cachelib.nodes import now_ms
+from cachelib.policy import Eventual, Level, Mode, Strong
+from cachelib.port import Found
+from cachelib.steps import ReadPlan
+
+
+def plan_of(entity: Entity, key: Key, names: tuple[Name, ...], mode: Mode, level: Level) -> ReadPlan:
+    """Everything about a read that does not depend on what the cache answers."""
+    strong = isinstance(level, Strong)
+    raises = entity.on_failure.read == "raise" or (isinstance(level, Strong) and level.unavailable == "raise")
+    return ReadPlan(
+        key=key,
+        names=names,
+        pace=entity.pace,
+        lives=entity.lives,
+        decode=entity.packer.unpack,
+        strong=strong,
+        mode=mode,
+        stale=not strong and entity.lives.stale_ttl_ms > 0,
+        joins=not strong,
+        store_when_down=not raises,
+    )
+
+
+def level_of(entity: Entity, asked: Level | None) -> Level:
+    """The level of a read. Raises `ConfigError` for a level that the entity's writers do not support."""
+    level = asked if asked is not None else entity.consistency
+    if isinstance(level, Strong) and not entity.strong:
+        raise ConfigError(
+            f"{entity!r} was asked for Strong(), but its writers need not be confirmed:"
+            " declare the entity with consistency=Strong()"
+        )
+    if not isinstance(level, Strong | Eventual):
+        raise ConfigError(f"consistency is {level!r}: it takes Eventual() or Strong()")
+    return level
+
+
+def hit(raw: bytes | None, plan: ReadPlan) -> Found | None:
+    """What the bytes of an item answer to a plan, or None: then ask the server properly."""
+    if raw is None:
+        return None
+    now = now_ms()
+    try:
+        item = decode_hit(raw, plan.requirement, now)
+        if item is None:
+            return None
+        if item.content.kind is Kind.ABSENCE:
+            return Found(None, False, item.version, "hit", item.as_of_us)
+        return Found(plan.decode(item.content.payload), True, item.version, "hit", item.as_of_us)
+    except DecodeError:
+        return None
+
+
+def may_look(plan: ReadPlan) -> bool:
+    """Whether the hit path may be tried at all."""
+    return plan.mode is not Mode.BYPASS and not (plan.strong and len(plan.names) > 1)

@@ -1,0 +1,209 @@
+"""The world of threads: nothing here ever suspends, it blocks. Safe after a fork.
+
+`Direct…` give a blocking backend or store the awaited form that the core is written for.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from cachelib.backends.base import Backend, Batch, Results
+from cachelib.model import Answer, Name, Op, RowChange
+from cachelib.port import Landing
+from cachelib.stores.base import AsyncLoader, Loaded, Store, StoreTransaction
+
+
+class ThreadGate:
+    """See `Gate`."""
+
+    def __init__(self, places: int) -> None:
+        self._count = places
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._places = threading.Semaphore(self._count)
+
+    async def enter(self, timeout_s: float) -> bool:
+        """See `Gate.enter`."""
+        if self._pid != os.getpid():  # places that the parent's threads hold are never given back here
+            self._reset()
+        return self._places.acquire(timeout=max(0.0, timeout_s))
+
+    def leave(self) -> None:
+        """See `Gate.leave`."""
+        self._places.release()
+
+
+class ThreadFlight:
+    """One load under way."""
+
+    __slots__ = ("landed", "landing")
+
+    def __init__(self) -> None:
+        self.landed = threading.Event()
+        self.landing: Landing = None
+
+
+class ThreadFlights:
+    """See `Flights`."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._flights: dict[Name, ThreadFlight] = {}
+
+    def take_off(self, name: Name) -> ThreadFlight | None:
+        """See `Flights.take_off`."""
+        if self._pid != os.getpid():  # the parent's flights never land here
+            self._reset()
+        with self._lock:
+            if name in self._flights:
+                return None
+            flight = self._flights[name] = ThreadFlight()
+            return flight
+
+    def land(self, name: Name, flight: Any, landing: Landing) -> None:
+        """See `Flights.land`."""
+        flight.landing = landing
+        with self._lock:
+            if self._flights.get(name) is flight:
+                del self._flights[name]
+        flight.landed.set()
+
+    async def join(self, name: Name, timeout_s: float) -> Landing:
+        """See `Flights.join`."""
+        flight = self._under_way(name)
+        return flight.landing if flight is not None and flight.landed.wait(timeout_s) else None
+
+    async def wait(self, name: Name, timeout_s: float) -> None:
+        """See `Flights.wait`."""
+        flight = self._under_way(name)
+        if flight is None:
+            time.sleep(timeout_s)
+        else:
+            flight.landed.wait(timeout_s)
+
+    def _under_way(self, name: Name) -> ThreadFlight | None:
+        return self._flights.get(name) if self._pid == os.getpid() else None
+
+
+class ThreadWorld:
+    """See `World`."""
+
+    def __init__(self) -> None:
+        self.flights = ThreadFlights()
+
+    def gate(self, places: int) -> ThreadGate:
+        """See `World.gate`."""
+        return ThreadGate(places)
+
+    async def sleep(self, seconds: float) -> None:
+        """See `World.sleep`."""
+        time.sleep(seconds)
+
+
+class DirectBackend:
+    """A `Backend` in the awaited form."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.capability = backend.capability
+        self._backend = backend
+
+    async def get(self, name: Name) -> bytes | None:
+        """See `Backend.get`."""
+        return self._backend.get(name)
+
+    async def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.get_many`."""
+        return self._backend.get_many(names)
+
+    async def execute(self, name: Name, op: Op, now_ms: int) -> Answer:
+        """See `Backend.execute`."""
+        return self._backend.execute(name, op, now_ms)
+
+    async def execute_many(self, batch: Batch, now_ms: int) -> Results:
+        """See `Backend.execute_many`."""
+        return self._backend.execute_many(batch, now_ms)
+
+    async def apply(self, batch: Batch, notes: Mapping[Name, bytes], now_ms: int) -> Results:
+        """See `Backend.apply`."""
+        return self._backend.apply(batch, notes, now_ms)
+
+    async def read_notes(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.read_notes`."""
+        return self._backend.read_notes(names)
+
+    async def instance(self) -> str:
+        """See `Backend.instance`."""
+        return self._backend.instance()
+
+    async def close(self) -> None:
+        """See `Backend.close`."""
+        self._backend.close()
+
+
+class DirectTransaction:
+    """A `StoreTransaction` in the awaited form."""
+
+    def __init__(self, tx: StoreTransaction) -> None:
+        self.blocking = tx
+        self.connection = tx.connection
+
+    async def changes(self) -> Sequence[RowChange] | None:
+        """See `StoreTransaction.changes`."""
+        return self.blocking.changes()
+
+    async def touched(self) -> frozenset[str]:
+        """See `StoreTransaction.touched`."""
+        return self.blocking.touched()
+
+    async def load(self, loader: Any, keys: Sequence[Any]) -> Mapping[Any, Any]:
+        """Run a loader inside the transaction."""
+        rows: Mapping[Any, Any] = loader(self.blocking, keys)
+        return rows
+
+    async def commit(self) -> None:
+        """See `StoreTransaction.commit`."""
+        self.blocking.commit()
+
+
+class DirectStore:
+    """A `Store` in the awaited form."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def identity(self) -> str:
+        """See `Store.identity`."""
+        return self._store.identity()
+
+    async def load(self, loader: AsyncLoader, keys: Sequence[Any], *, timeout_s: float | None = None) -> Loaded:
+        """See `Store.load`; the loader is a blocking one."""
+        return self._store.load(loader, keys, timeout_s=timeout_s)  # type: ignore[arg-type]
+
+    @asynccontextmanager
+    async def transaction(self, connection: Any = None) -> AsyncIterator[DirectTransaction]:
+        """See `Store.transaction`."""
+        with self._store.transaction(connection) as tx:
+            yield DirectTransaction(tx)
+
+    async def read_layout(self) -> bytes | None:
+        """See `Store.read_layout`."""
+        return self._store.read_layout()
+
+    async def write_layout(self, document: bytes, expected: bytes | None) -> None:
+        """See `Store.write_layout`."""
+        self._store.write_layout(document, expected)
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        self._store.close()

@@ -1,0 +1,160 @@
+"""A client's view of the layout: read from the store once a second at most, held under a lease.
+
+A strong read or a writer needs a view whose lease has not lapsed (I13). An eventual read goes on
+by the old one while the store cannot be asked: then nobody can change the layout either.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cachelib.entity import Entity
+from cachelib.errors import ConfigError, LayoutConflict, StoreError
+from cachelib.layout import (
+    LEASE_MS,
+    REFRESH_MS,
+    Layout,
+    Placing,
+    completed,
+    decode_layout,
+    encode_layout,
+    first_layout,
+)
+from cachelib.stores.base import AsyncStore
+from cachelib.world import World
+
+CHANGE_TRIES = 20
+"""Publishing a change is tried so often against others who publish at the same time."""
+SETTLE_TRIES = 10
+"""A publisher waits for at most so many changes published on top of its own."""
+
+
+class View:
+    """The layout as it was read at one moment. Times are of the monotonic clock, seconds."""
+
+    __slots__ = ("document", "lanes", "layout", "lease_until", "refresh_at")
+
+    def __init__(self, layout: Layout, document: bytes | None, began: float) -> None:
+        self.layout = layout
+        self.document = document
+        self.refresh_at = began + REFRESH_MS / 1000
+        self.lease_until = began + LEASE_MS / 1000
+        self.lanes: dict[Entity, Any] = {}
+        """What the hit path of each entity needs; kept here because it is true as long as the layout."""
+
+    def renewed(self, began: float) -> View:
+        """The same layout, read again."""
+        view = View(self.layout, self.document, began)
+        view.lanes = self.lanes
+        return view
+
+    def kept(self, now: float) -> View:
+        """The store could not be asked: go on for a moment, under the old lease."""
+        view = self.renewed(now)
+        view.lease_until = self.lease_until
+        return view
+
+    @property
+    def leased(self) -> bool:
+        """The lease has not lapsed."""
+        return time.monotonic() < self.lease_until
+
+
+def fixed_view() -> View:
+    """For a cache without a store: nothing ever moves."""
+    view = View(Layout(0, Placing("0", "0")), None, 0.0)
+    view.refresh_at = view.lease_until = float("inf")
+    return view
+
+
+class LayoutView:
+    """Keeps the view current."""
+
+    def __init__(self, store: AsyncStore | None, world: World, note: Callable[[str], None]) -> None:
+        self._store = store
+        self._world = world
+        self._note = note
+        self._reading = 0.0
+        self.view: View | None = None if store is not None else fixed_view()
+
+    async def current(self) -> View:
+        """The view, read anew where that is due. Raises `StoreError` if there never was one."""
+        view, now = self.view, time.monotonic()
+        if view is not None and now < view.refresh_at:
+            return view
+        # While the lease runs one call reads and the others go on. (If it hangs, the lease ends.)
+        if view is not None and view.leased and now - self._reading < REFRESH_MS / 1000:
+            return view
+        self._reading = now
+        return await self.read()
+
+    async def leased(self) -> View:
+        """A view under a lease. Raises `StoreError` where the store cannot be asked."""
+        view = await self.current()
+        return view if view.leased else await self.read(required=True)
+
+    async def read(self, *, required: bool = False) -> View:
+        """Read the layout now. `required`: an old view under an old lease will not do."""
+        if self._store is None:
+            return self.view or fixed_view()
+        old, began = self.view, time.monotonic()
+        try:
+            document = await self._store.read_layout() or await self._first(self._store)
+        except StoreError:
+            self._note("layout_unread")
+            if old is None or required:
+                raise
+            self.view = old.kept(time.monotonic())
+            return self.view
+        if old is not None and old.document == document:
+            self.view = old.renewed(began)
+            return self.view
+        if old is not None:
+            self._note("layout_changed")
+        self.view = View(decode_layout(document), document, began)
+        return self.view
+
+    async def _first(self, store: AsyncStore) -> bytes:
+        document = encode_layout(first_layout())
+        try:
+            await store.write_layout(document, None)
+        except LayoutConflict:
+            return await store.read_layout() or document
+        return document
+
+    async def publish(self, change: Callable[[Layout], Layout]) -> Layout:
+        """Write a changed layout over the one in the store."""
+        if self._store is None:
+            raise ConfigError("this needs Cache(store=…): epochs and modes are kept where all clients read them")
+        for _ in range(CHANGE_TRIES):
+            view = await self.read(required=True)
+            changed = change(view.layout)
+            if changed == view.layout:
+                return changed
+            try:
+                await self._store.write_layout(encode_layout(changed), view.document)
+            except LayoutConflict:
+                continue
+            await self.read(required=True)
+            return changed
+        raise LayoutConflict(f"others changed the layout {CHANGE_TRIES} times while this was tried; try again")
+
+    async def settle(self, published: Layout) -> None:
+        """Make a published change current: two lease times later, when every client has taken it up."""
+        for _ in range(SETTLE_TRIES):
+            await self._world.sleep(2 * LEASE_MS / 1000)
+            layout = (await self.read(required=True)).layout
+            if layout.next is None:
+                return
+            if layout.number == published.number:
+                layout = await self.publish(_completed_if(published.number))
+                if layout.next is None:
+                    return
+            published = layout  # somebody published on top: theirs has to wait, and ours with it
+        raise LayoutConflict(f"others changed the layout {SETTLE_TRIES} times while a change was to settle; try again")
+
+
+def _completed_if(number: int) -> Callable[[Layout], Layout]:
+    return lambda layout: completed(layout) if layout.number == number else layout
