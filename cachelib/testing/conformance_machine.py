@@ -58,6 +58,16 @@ SURELY_ALIVE_MS = 60_000
 
 GARBAGE = (b"", b"\xca\x01", b"no item of ours, though it is longer than a header of one: " + bytes(40), bytes(68))
 
+_WHICH = st.integers(0, len(ENDINGS) - 1)
+_HOLD = st.sampled_from(HOLDS_MS)
+_STALE = st.sampled_from(STALE_MS)
+_AS_OF = st.sampled_from(AS_OF_US)
+_LIVES: dict[str, Any] = {
+    "ttl_ms": st.sampled_from(TTLS_MS),
+    "soft_ttl_ms": st.sampled_from(SHORTER_MS),
+    "as_of_us": _AS_OF,
+}
+
 
 class Refinement(RuleBasedStateMachine):
     """One example: a handful of fresh names, any operations on them, alone and in batches."""
@@ -76,13 +86,27 @@ class Refinement(RuleBasedStateMachine):
         """For leases and soft lives; lives on a server are counted by its own clock."""
         self.now_ms += ms
 
-    @rule(which=st.integers(0, len(ENDINGS) - 1), data=st.data())
+    @rule(which=_WHICH, by=st.sampled_from((-1, 0, 1)))
+    def it_is_time(self, which: int, by: int) -> None:
+        """The moment that a refresh is due or a lease ends, and those around it."""
+        if item := self.items[self.names[which]]:
+            ahead = [ms for ms in (item.soft_expire_ms, item.lease_until_ms) if ms > self.now_ms]
+            self.now_ms = max(self.now_ms, min(ahead, default=0) + by)
+
+    @rule(which=_WHICH, data=st.data())
     def one(self, which: int, data: st.DataObject) -> None:
         """One operation on one name."""
         name = self.names[which]
-        op = data.draw(ops(self.items[name]))
-        answer = self.subject.backend.execute(name, op, self.now_ms)
-        self._expect([(name, op)], [answer])
+        self._one(name, data.draw(ops(self.items[name])))
+
+    @rule(which=_WHICH, data=st.data(), token=st.sampled_from(TOKENS), between=st.integers(0, 2))
+    def loaded(self, which: int, data: st.DataObject, token: Token, between: int) -> None:
+        """A read, whatever happens to the item meanwhile, and a fill under its lease: what chance alone seldom does."""
+        name = self.names[which]
+        self._one(name, Claim(token, 30_000))
+        for _ in range(between):
+            self._one(name, data.draw(ops(self.items[name])))
+        self._one(name, data.draw(fills(self.items[name], st.just(token))))
 
     @rule(data=st.data(), count=st.integers(0, len(ENDINGS)))
     def many(self, data: st.DataObject, count: int) -> None:
@@ -100,7 +124,7 @@ class Refinement(RuleBasedStateMachine):
         kept = self.subject.backend.read_notes([note, b"no." + note])
         must(kept == [text, None], f"the note {text!r} was kept as {kept}")
 
-    @rule(which=st.integers(0, len(ENDINGS) - 1))
+    @rule(which=_WHICH)
     def evicted(self, which: int) -> None:
         """The server drops an item."""
         self.subject.evict(self.names[which])
@@ -122,6 +146,10 @@ class Refinement(RuleBasedStateMachine):
             self._same(name, readable(raw), [self.items[name]])
 
     # --- how -----------------------------------------------------------------------------------
+
+    def _one(self, name: Name, op: Op) -> None:
+        answer = self.subject.backend.execute(name, op, self.now_ms)
+        self._expect([(name, op)], [answer])
 
     def _batch(self, data: st.DataObject, count: int) -> list[tuple[Name, Op]]:
         return [(name, data.draw(ops(self.items[name]))) for name in self.names[:count]]
@@ -171,36 +199,40 @@ def ops(item: Item | None) -> st.SearchStrategy[Op]:
     return _ops(item.version, item.floor, item.lease) if item else _ops(0, 0, 0)
 
 
-@lru_cache(maxsize=4096)
-def _ops(version: Version, floor: Version, lease: Token) -> st.SearchStrategy[Op]:
+def fills(item: Item | None, tokens: st.SearchStrategy[Token]) -> st.SearchStrategy[Op]:
+    """Fills around the item's version and floor, and without a version."""
+    versions = _versions(item.version, item.floor) if item else _versions(0, 0)
+    return st.builds(Fill, tokens, contents(), st.just(0) | versions, **_LIVES)
+
+
+@lru_cache(maxsize=1024)
+def _versions(version: Version, floor: Version) -> st.SearchStrategy[Version]:
     near = {number + by for number in (version, floor) for by in (-1, 0, 1)}
     some = st.sampled_from(sorted({1, *(number for number in near if 1 <= number <= U64_MAX)}))
-    versions = some | st.sampled_from(VERSIONS)
+    return some | st.sampled_from(VERSIONS)
+
+
+@lru_cache(maxsize=4096)
+def _ops(version: Version, floor: Version, lease: Token) -> st.SearchStrategy[Op]:
+    versions = _versions(version, floor)
     tokens = st.sampled_from([lease, *TOKENS] if lease else TOKENS)
+    or_none = st.just(0) | tokens  # 0 names no lease, not even that of an item without one
     changes = st.sampled_from(("create", "update", "delete"))
-    lives: dict[str, Any] = {"ttl_ms": _TTL, "soft_ttl_ms": _SHORTER, "as_of_us": _AS_OF}
-    put = {"version": versions, "change": changes, "stale_ttl_ms": _STALE, "token": st.just(0) | tokens, **lives}
+    put = {"version": versions, "change": changes, "stale_ttl_ms": _STALE, "token": or_none}
     return st.one_of(
         st.builds(Get, tokens, _HOLD, _requirements(versions)),
-        st.builds(Fill, tokens, contents(), st.just(0) | versions, **lives),
-        st.builds(Put, contents(), **put),
+        st.builds(Fill, or_none, contents(), st.just(0) | versions, **_LIVES),
+        st.builds(Put, contents(), **put, **_LIVES),
         st.builds(RaiseFloor, versions, changes, _STALE, _STALE),
         st.builds(Revoke, _STALE, st.booleans()),
         st.builds(Claim, tokens, _HOLD),
-        st.builds(Release, tokens),
+        st.builds(Release, or_none),
     )
 
 
 def contents() -> st.SearchStrategy[Content]:
     """Absence, or a value: short ones, and one that is longer than a socket's buffer."""
     return st.just(ABSENCE) | st.builds(value_of, st.binary(max_size=60) | st.just(b"\r\n$-1\r\nEND\r\n" * 8_000))
-
-
-_TTL = st.sampled_from(TTLS_MS)
-_SHORTER = st.sampled_from(SHORTER_MS)
-_STALE = st.sampled_from(STALE_MS)
-_AS_OF = st.sampled_from(AS_OF_US)
-_HOLD = st.sampled_from(HOLDS_MS)
 
 
 def _requirements(versions: st.SearchStrategy[Version]) -> st.SearchStrategy[Requirement]:
