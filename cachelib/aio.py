@@ -23,7 +23,7 @@ from cachelib.errors import CacheUnavailable, ConfigError, DecodeError
 from cachelib.explain import Explanation, explain
 from cachelib.keys import Key
 from cachelib.loops import LoopWorld
-from cachelib.metrics import Listener, Metrics
+from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
 from cachelib.nodes import Node, now_ms
 from cachelib.policy import Duration, Level, StoreBudget
@@ -86,14 +86,16 @@ class AsyncCache:
         """See `Cache.get`."""
         if consistency is None and not named:
             view = self._layout.view
-            if view is not None and time.monotonic() < view.refresh_at:  # see Cache.get
+            began = time.monotonic()
+            if view is not None and began < view.refresh_at:  # see Cache.get
                 lane = view.lanes.get(entity)
                 if lane is not None and not self._breaker.failed:
                     try:
                         raw = await self.backend.get(lane.prefix + lane.render(key))
                         if raw is not None and plain_hit(raw, now_ms()):
                             value = lane.value(raw)
-                            lane.hit()
+                            if not lane.hit() & HIT_SAMPLE:
+                                lane.tally.read_seconds.add(time.monotonic() - began)
                             return value
                     except CacheUnavailable:
                         self._breaker.failed_at(now_ms())

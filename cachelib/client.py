@@ -22,7 +22,7 @@ from cachelib.envelope import plain_hit
 from cachelib.errors import CacheUnavailable, ConfigError, DecodeError
 from cachelib.explain import Explanation, explain
 from cachelib.keys import Key
-from cachelib.metrics import Listener, Metrics
+from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
 from cachelib.nodes import Node, now_ms
 from cachelib.policy import Duration, Level, StoreBudget
@@ -107,14 +107,16 @@ class Cache:
         if consistency is None and not named:
             view = self._layout.view
             # A hit of nearly every read: no coroutine, no plan. I13: this view's lease has not lapsed.
-            if view is not None and time.monotonic() < view.refresh_at:
+            began = time.monotonic()
+            if view is not None and began < view.refresh_at:
                 lane = view.lanes.get(entity)
                 if lane is not None and not self._breaker.failed:
                     try:
                         raw = self._get(lane.prefix + lane.render(key))
                         if raw is not None and plain_hit(raw, now_ms()):
                             value = lane.value(raw)
-                            lane.hit()
+                            if not lane.hit() & HIT_SAMPLE:
+                                lane.tally.read_seconds.add(time.monotonic() - began)
                             return value
                     except CacheUnavailable:
                         self._breaker.failed_at(now_ms())

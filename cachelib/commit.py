@@ -74,7 +74,8 @@ async def commit(core: Core, tx: OpenTransaction) -> Written:
         StoreError: the store refused; nothing is committed and no cache was touched.
     """
     changes, tables = await tx.changes(), await tx.touched()
-    concerned = [known for known in core.known.values() if concerns(known.entity, tables)]
+    await core.refuse_strangers(tables)
+    concerned = [known for known in list(core.known.values()) if concerns(known.entity, tables)]
     if changes is None:
         return await _commit_bulk(core, tx, concerned)
     found = coalesce(e for change in changes for known in concerned for e in effects(known.entity, change))

@@ -18,7 +18,7 @@ from cachelib.entity import Entity
 from cachelib.envelope import HEADER_BYTES
 from cachelib.errors import CacheError, CacheUnavailable, ConfigError
 from cachelib.keys import Key
-from cachelib.layout import Layout, with_mode, with_new_epochs
+from cachelib.layout import Layout, with_mode, with_new_epochs, with_strong
 from cachelib.loading import Loading, TableLoaderOf
 from cachelib.metrics import READS, Metrics, Tally
 from cachelib.model import Name, Revoke
@@ -100,7 +100,7 @@ class Core:
             return known
         if not isinstance(entity, Entity):
             raise ConfigError(f"expected an Entity, not {entity!r}")
-        for other in self.known:
+        for other in list(self.known):
             if other.name == entity.name:
                 raise ConfigError(
                     f"{entity!r} and {other!r} would share the name {entity.name!r}: give one of them name='…'"
@@ -158,14 +158,33 @@ class Core:
 
     async def _read(self, known: Known, key: Key, level: Level, until: float | None) -> Found:
         text = known.entity.text(key)
-        view = await self.view(level)
+        view = await self.view(known.entity, level)
         plan = self.plan(view, known.entity, key, text, level)
         found = await self._look(plan, known)
         return found if found is not None else await read(self.call(known, until), plan)
 
-    async def view(self, level: Level) -> View:
+    async def view(self, entity: Entity, level: Level) -> View:
         """The layout that a read of this level may work by (I13)."""
-        return await (self.layout.leased() if isinstance(level, Strong) else self.layout.current())
+        if not isinstance(level, Strong):
+            return await self.layout.current()
+        view = await self.layout.leased()
+        if entity.name not in view.layout.strong:  # once in the life of a store
+            await self.layout.publish(lambda layout: with_strong(layout, entity.name, entity.tables))
+            view = await self.layout.leased()
+        return view
+
+    async def refuse_strangers(self, tables: Iterable[str]) -> None:
+        """Raise `ConfigError` where rows of these tables are read as strong by an entity unknown here."""
+        if not self.store or not (tables := set(tables)):
+            return
+        known = {entity.name for entity in list(self.known)}
+        for name, concerned in (await self.layout.leased()).layout.strong.items():
+            if name not in known and tables & set(concerned):
+                raise ConfigError(
+                    f"this transaction changed {', '.join(sorted(tables & set(concerned)))}, which is read as Strong()"
+                    f" by entity {name!r}, and this cache does not know that entity: its readers could be left with"
+                    " old values. Rolled back; give Cache(entities=[…]) every entity whose rows it writes"
+                )
 
     def plan(self, view: View, entity: Entity, key: Key, text: bytes, level: Level) -> ReadPlan:
         """Everything about a read that does not depend on what the cache answers."""
@@ -193,7 +212,7 @@ class Core:
         until = None if deadline is None else began + duration_ms("deadline", deadline) / 1000
         level = level_of(entity, level)
         texts = [entity.text(key) for key in keys]
-        view = await self.view(level)
+        view = await self.view(entity, level)
         plans = {text: self.plan(view, known.entity, key, text, level) for key, text in zip(keys, texts, strict=True)}
         found = await self._look_many(plans)
         missing = [text for text in plans if text not in found]

@@ -158,6 +158,11 @@ class Entity:
         return cls(template, table=table, key=columns, version=version, load=load, **settings)
 
     @property
+    def tables(self) -> tuple[str, ...]:
+        """Whose changes change its keys."""
+        return (self.table,) if self.table else tuple(self.depends_on)
+
+    @property
     def strong(self) -> bool:
         """Its reads may be strong, so its writers must be confirmed."""
         return isinstance(self.consistency, Strong)

@@ -53,6 +53,9 @@ class Layout:
     number: int
     now: Placing
     next: Placing | None = None
+    strong: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Entities that somebody reads as strong, and whose tables they are: so that a writer that
+    does not know such an entity is refused instead of leaving its readers with old values."""
 
     def prefixes(self, namespace: str, entity: str) -> tuple[bytes, ...]:
         """The current prefix of an entity's names; the coming one behind it where it differs."""
@@ -90,17 +93,26 @@ def with_mode(layout: Layout, entity: str, mode: Mode) -> Layout:
         return replace(placing, modes=kept if mode is Mode.ON and entity == "*" else {**kept, entity: mode})
 
     coming = switched(layout.next) if layout.next else None
-    return Layout(layout.number + 1, switched(layout.now), coming)
+    return replace(layout, number=layout.number + 1, now=switched(layout.now), next=coming)
+
+
+def with_strong(layout: Layout, entity: str, tables: Iterable[str]) -> Layout:
+    """Declare that an entity is read as strong and depends on these tables."""
+    named = tuple(sorted(tables))
+    if layout.strong.get(entity) == named:
+        return layout
+    return replace(layout, number=layout.number + 1, strong={**layout.strong, entity: named})
 
 
 def completed(layout: Layout) -> Layout:
     """Make what is published current. Only two lease times after it was published."""
-    return layout if layout.next is None else Layout(layout.number + 1, layout.next)
+    return layout if layout.next is None else replace(layout, number=layout.number + 1, now=layout.next, next=None)
 
 
 def encode_layout(layout: Layout) -> bytes:
     """The document as a person can read it."""
-    document = {"format": 1, "number": layout.number, "now": _plain(layout.now)}
+    document: dict[str, Any] = {"format": 1, "number": layout.number, "now": _plain(layout.now)}
+    document["strong"] = {name: list(tables) for name, tables in layout.strong.items()}
     if layout.next is not None:
         document["next"] = _plain(layout.next)
     return json.dumps(document, sort_keys=True).encode()
@@ -113,7 +125,8 @@ def decode_layout(document: bytes) -> Layout:
         if plain["format"] != 1:
             raise ValueError(f"format {plain['format']}")
         coming = plain.get("next")
-        return Layout(int(plain["number"]), _placing(plain["now"]), _placing(coming) if coming else None)
+        strong = {str(name): tuple(map(str, tables)) for name, tables in plain.get("strong", {}).items()}
+        return Layout(int(plain["number"]), _placing(plain["now"]), _placing(coming) if coming else None, strong)
     except (ValueError, KeyError, TypeError, AttributeError) as cause:
         raise ConfigError(
             f"the layout document in the store cannot be read ({cause!r}): a newer version of this package wrote it,"

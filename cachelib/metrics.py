@@ -53,6 +53,9 @@ EVENT_HELP: Mapping[str, str] = MappingProxyType(
     }
 )
 
+HIT_SAMPLE = 15
+"""A hit's duration is counted where its number has none of these bits: one of 16."""
+
 BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 Listener: TypeAlias = Callable[[str, str, Mapping[str, str]], None]

@@ -34,13 +34,15 @@ SETTLE_TRIES = 10
 class View:
     """The layout as it was read at one moment. Times are of the monotonic clock, seconds."""
 
-    __slots__ = ("document", "lanes", "layout", "lease_until", "refresh_at")
+    __slots__ = ("document", "lanes", "layout", "lease_until", "refresh_at", "unread")
 
     def __init__(self, layout: Layout, document: bytes | None, began: float) -> None:
         self.layout = layout
         self.document = document
         self.refresh_at = began + REFRESH_MS / 1000
         self.lease_until = began + LEASE_MS / 1000
+        self.unread = False
+        """The store could not be asked when this view was made."""
         self.lanes: dict[Entity, Any] = {}
         """What the hit path of each entity needs; kept here because it is true as long as the layout."""
 
@@ -54,6 +56,7 @@ class View:
         """The store could not be asked: go on for a moment, under the old lease."""
         view = self.renewed(now)
         view.lease_until = self.lease_until
+        view.unread = True
         return view
 
     @property
@@ -84,8 +87,8 @@ class LayoutView:
         view, now = self.view, time.monotonic()
         if view is not None and now < view.refresh_at:
             return view
-        # While the lease runs one call reads and the others go on. (If it hangs, the lease ends.)
-        if view is not None and view.leased and now - self._reading < REFRESH_MS / 1000:
+        # One call reads and the others go on, while the lease runs or the store is known to be down.
+        if view is not None and (view.leased or view.unread) and now - self._reading < REFRESH_MS / 1000:
             return view
         self._reading = now
         return await self.read()
