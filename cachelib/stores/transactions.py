@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, TextClause, exc, text
+from sqlalchemy import Connection, TextClause, bindparam, exc, text
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.base import Executable
 
@@ -52,7 +52,8 @@ class SqlTransaction:
     def execute(self, sql: str | Executable, params: Mapping[str, Any] | None = None) -> Any:
         """Run SQL text with `:named` parameters, or a SQLAlchemy statement."""
         with translated("running a statement"):
-            return self._through.execute(as_statement(sql), dict(params or {}))
+            named = dict(params or {})
+            return self._through.execute(as_statement(sql, named), named)
 
     def changes(self) -> Sequence[RowChange] | None:
         """See `base.StoreTransaction.changes`."""
@@ -101,14 +102,17 @@ class LoadTransaction:
 
     def execute(self, sql: str | Executable, params: Mapping[str, Any] | None = None) -> Any:
         """Run SQL text with `:named` parameters, or a SQLAlchemy statement."""
-        return self.connection.execute(as_statement(sql), dict(params or {}))
+        named = dict(params or {})
+        return self.connection.execute(as_statement(sql, named), named)
 
 
-def as_statement(sql: str | Executable) -> Executable:
-    """Text becomes a statement; a statement is one."""
-    return _parsed(sql) if isinstance(sql, str) else sql
+def as_statement(sql: str | Executable, params: Mapping[str, Any]) -> Executable:
+    """Text becomes a statement; a statement is one. A list among the parameters is for `in :name`."""
+    if not isinstance(sql, str):
+        return sql
+    return _parsed(sql, tuple(name for name, value in params.items() if isinstance(value, list | tuple)))
 
 
 @lru_cache(maxsize=512)
-def _parsed(sql: str) -> TextClause:
-    return text(sql)
+def _parsed(sql: str, lists: tuple[str, ...]) -> TextClause:
+    return text(sql).bindparams(*(bindparam(name, expanding=True) for name in lists))
