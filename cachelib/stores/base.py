@@ -61,9 +61,11 @@ class LogBatch:
 
 
 class StoreTransaction(Protocol):
-    """One open transaction. `connection` is what the application's SQL runs on."""
+    """One open transaction."""
 
-    connection: Any
+    @property
+    def connection(self) -> Any:
+        """What the application's SQL runs on."""
 
     def execute(self, sql: Any, params: Mapping[str, Any] | None = None) -> Any:
         """Run SQL text with named parameters (or a SQLAlchemy statement)."""
