@@ -30,7 +30,7 @@ LAYERS: list[set[str]] = [
     # Handed to the faces: the core never imports them.
     {"envelope", "nodes", "backends", "stores"},
     {"asked", "threads", "loops", "loading", "plans", "call", "view", "core", "commit", "client", "aio", "transaction", "explain"},
-    {"testing", "cli", "doctor", "__main__"},
+    {"testing", "doctor", "cli", "__main__"},
 ]
 
 # They come after the client's machine only because it must not import them; they do not build on it either.
