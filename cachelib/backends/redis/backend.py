@@ -34,6 +34,8 @@ class Redis:
 
     def _over(self, transport: Transport | ClientTransport, settings: Settings, script: Script) -> None:
         self._transport = transport
+        self.get = transport.get
+        """See `Backend.get`; no call in between on the hit path."""
         self._talks = Talks(settings.names_per_call, script)
         self.capability = capability_of(settings)
 
@@ -41,10 +43,6 @@ class Redis:
     def refused_writes(self) -> int:
         """How many writes the server refused for want of memory; they were answered as evictions."""
         return self._talks.refused_writes
-
-    def get(self, name: Name) -> bytes | None:
-        """See `Backend.get`."""
-        return self._transport.get(name)
 
     def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
         """See `Backend.get_many`."""
