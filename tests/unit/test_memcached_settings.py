@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from cachelib.backends.memcached import AsyncMemcached, Memcached, Settings
-from cachelib.backends.memcached.settings import address_of
+from cachelib.backends.memcached.settings import Given, address_of
 from cachelib.errors import ConfigError
 
 
@@ -62,3 +64,7 @@ def test_capability_tells_the_limits() -> None:
     assert (capability.kind, capability.name_bytes_max, capability.ttl_step_ms) == ("memcached", 250, 1000)
     assert capability.payload_bytes_max == 1000 - 68
     assert capability.shared
+
+
+def test_type_checkers_see_every_setting() -> None:
+    assert Given.__annotations__.keys() == {field.name for field in fields(Settings)}

@@ -76,7 +76,9 @@ def outcome(data: bytes, wanted: int, cuts: list[int]) -> object:
 
 
 alphabet = st.lists(
-    st.sampled_from([b"VA", b"HD", b"EN", b"STAT", b"END", b"ERROR", b" ", b"\r\n", b"\r", b"\n", b"0", b"3", b"-1", b"k"])
+    st.sampled_from(
+        [b"VA", b"HD", b"EN", b"STAT", b"END", b"ERROR", b" ", b"\r\n", b"\r", b"\n", b"0", b"3", b"-1", b"k"]
+    )
     | st.binary(max_size=4),
     max_size=25,
 ).map(b"".join)

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import os
 
+from cachelib.backends.memcached.connect import all_busy, late, where
 from cachelib.backends.memcached.links import ConnectionLost
 from cachelib.backends.memcached.settings import Address, Settings
-from cachelib.backends.memcached.transport import all_busy, where
 from cachelib.backends.memcached.wire import Reply, ReplyReader, unexpected
 from cachelib.errors import CacheUnavailable, ProtocolError
 
@@ -52,8 +52,7 @@ class AsyncLink(asyncio.Protocol):
             self._transport.abort()
 
     def _late(self) -> None:
-        ms = self._timeout_s * 1000
-        self._fail(CacheUnavailable(f"memcached at {where(self._address)} did not answer within {ms:.0f} ms"))
+        self._fail(late(self._address, self._timeout_s))
 
     def _fail(self, error: CacheUnavailable) -> None:
         self._error = self._error or error
@@ -150,8 +149,8 @@ class AsyncLinks:
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 await slots.acquire()
-        except TimeoutError as late:
-            raise all_busy(self._address, self._settings) from late
+        except TimeoutError as waited:
+            raise all_busy(self._address, self._settings) from waited
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, slots: asyncio.Semaphore) -> AsyncLink:
         settings, address = self._settings, self._address

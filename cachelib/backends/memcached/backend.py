@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Unpack
 
 from cachelib.backends.base import Batch, Capability, Results
 from cachelib.backends.memcached import wire
 from cachelib.backends.memcached.async_transport import AsyncLinks
 from cachelib.backends.memcached.links import Counts, run
 from cachelib.backends.memcached.node import Node
-from cachelib.backends.memcached.settings import Settings, address_of
+from cachelib.backends.memcached.settings import Given, Settings, address_of
 from cachelib.backends.memcached.transport import SocketLinks
 from cachelib.envelope import HEADER_BYTES
 from cachelib.model import Answer, Name, Op
@@ -28,7 +28,7 @@ class Memcached:
     `Settings`, by name. Raises `ConfigError` where either is wrong; connects at the first call.
     """
 
-    def __init__(self, servers: str | Sequence[str] = "localhost", **settings: Any) -> None:
+    def __init__(self, servers: str | Sequence[str] = "localhost", **settings: Unpack[Given]) -> None:
         self.settings = Settings.of(settings)
         self.capability = _capability(self.settings)
         self._counts = Counts()
@@ -76,7 +76,7 @@ class AsyncMemcached:
     It belongs to the event loop that uses it; close it there.
     """
 
-    def __init__(self, servers: str | Sequence[str] = "localhost", **settings: Any) -> None:
+    def __init__(self, servers: str | Sequence[str] = "localhost", **settings: Unpack[Given]) -> None:
         self.settings = Settings.of(settings)
         self.capability = _capability(self.settings)
         self._counts = Counts()

@@ -57,6 +57,10 @@ class Counts:
         with self._lock:
             self._counts[what] += 1
 
+    def forget_lock(self) -> None:
+        """In a child after a fork: a thread that is not there may hold it."""
+        self._lock = Lock()
+
     def read(self) -> dict[str, int]:
         """A copy: `cas_lost`, `gave_way`, `too_large`, `out_of_memory`, `undecodable`, `reconnected`."""
         with self._lock:

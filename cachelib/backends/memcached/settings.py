@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
 from cachelib.envelope import HEADER_BYTES
@@ -61,7 +61,7 @@ class Settings:
         return self.connect_timeout_ms / 1000
 
     @classmethod
-    def of(cls, given: dict[str, Any]) -> Settings:
+    def of(cls, given: Mapping[str, Any]) -> Settings:
         """The settings given by name. A name that is none raises `ConfigError` with the nearest one."""
         known = [field.name for field in fields(cls)]
         for name in given:
@@ -70,6 +70,18 @@ class Settings:
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
                 raise ConfigError(f"memcached has no setting {name}: {hint}")
         return cls(**given)
+
+
+class Given(TypedDict, total=False):
+    """`Settings` as keyword arguments, for type checkers."""
+
+    connections_max: int
+    connect_timeout_ms: int
+    timeout_ms: int
+    item_bytes_max: int
+    cas_tries: int
+    pipeline_max: int
+    tls: ssl.SSLContext | None
 
 
 def address_of(servers: str | Sequence[str]) -> Address:

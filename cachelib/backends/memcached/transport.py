@@ -1,31 +1,21 @@
-"""Connections for threads. pymemcache makes them (addresses, TLS, timeouts); from then on the socket is ours.
-
-Its `Client.get` spends more time around the socket than in it, and knows no binary-safe pipeline.
-"""
+"""Connections for threads: one round trip at a time on each, the last used first."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
-import ssl
 import weakref
 from threading import Condition
 from time import monotonic
-from typing import Any
 
 from cachelib.backends.memcached import wire
+from cachelib.backends.memcached.connect import all_busy, connect, late, where
 from cachelib.backends.memcached.links import ConnectionLost, Counts
 from cachelib.backends.memcached.settings import Address, Settings
 from cachelib.backends.memcached.wire import MORE, Reply, ReplyReader
-from cachelib.errors import CacheUnavailable, MissingExtra, ProtocolError
+from cachelib.errors import CacheUnavailable
 from cachelib.model import Name
-
-try:
-    from pymemcache.client.base import Client
-    from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
-except ImportError as cause:
-    raise MissingExtra("the memcached backend is made of pymemcache: pip install 'leasecache[memcached]'") from cause
 
 RECEIVE_BYTES = 65536
 
@@ -33,7 +23,7 @@ RECEIVE_BYTES = 65536
 class SocketLink:
     """One connection. Its coroutines never suspend."""
 
-    __slots__ = ("_address", "_receive", "_send", "_socket", "_timeout_s", "epoch")
+    __slots__ = ("__weakref__", "_address", "_receive", "_send", "_socket", "_timeout_s", "epoch")
 
     def __init__(self, connected: socket.socket, address: Address, timeout_s: float, epoch: int) -> None:
         self._socket = connected
@@ -77,15 +67,15 @@ class SocketLink:
             if reader.feed(data):
                 return reader.replies
             if monotonic() > until:  # it still sends, but too slowly
-                raise _late(self._address, self._timeout_s)
+                raise late(self._address, self._timeout_s)
             try:
                 data = self._receive(max(RECEIVE_BYTES, reader.missing))
             except OSError as error:
                 raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> CacheUnavailable:
-        if isinstance(error, TimeoutError):
-            return _late(self._address, self._timeout_s)
+        if isinstance(error, TimeoutError | BlockingIOError):  # by Python's clock, by the kernel's
+            return late(self._address, self._timeout_s)
         return ConnectionLost(f"the connection to memcached at {where(self._address)} broke: {error}")
 
 
@@ -102,7 +92,8 @@ class SocketLinks:
 
     def _start(self) -> None:
         self._idle: list[SocketLink] = []
-        self._all: set[SocketLink] = set()
+        # Weak: one that an interrupt lost between two lines must not count against the bound for ever.
+        self._all: weakref.WeakSet[SocketLink] = weakref.WeakSet()
         self._opening = 0
         self._waiting = 0
         self._changed = Condition()
@@ -173,6 +164,7 @@ class SocketLinks:
         """In a child after a fork: the connections, and locks in whatever state, are the parent's."""
         for link in self._all:
             link.close()
+        self._counts.forget_lock()
         self._epoch += 1
         self._start()
 
@@ -226,75 +218,6 @@ class SocketLinks:
     def _open(self) -> SocketLink:
         connected = connect(self._address, self._settings)
         return SocketLink(connected, self._address, self._settings.timeout_s, self._epoch)
-
-
-# --- how -------------------------------------------------------------------------------------
-
-
-def connect(address: Address, settings: Settings) -> socket.socket:
-    """A connected socket on which a memcached has answered."""
-    try:
-        if isinstance(address, str):
-            return _connect(address, settings, settings.tls)
-        # pymemcache tries the first address of a host only, which for localhost may be the one
-        # of the two loopbacks that nobody listens on.
-        host, port = address
-        tls = _Named(settings.tls, host) if settings.tls is not None else None
-        found = dict.fromkeys(info[4][:2] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        *others, last = found
-        for other in others:
-            with contextlib.suppress(OSError):
-                return _connect(other, settings, tls)
-        return _connect(last, settings, tls)
-    except (OSError, MemcacheUnexpectedCloseError) as error:
-        raise CacheUnavailable(f"memcached at {where(address)} cannot be reached: {error}") from error
-    except MemcacheError as error:
-        raise ProtocolError(f"what answers at {where(address)} is no memcached: {error}") from error
-
-
-def _connect(address: Any, settings: Settings, tls: Any) -> socket.socket:
-    client = Client(
-        address,
-        connect_timeout=settings.connect_timeout_s,
-        timeout=settings.timeout_s,
-        no_delay=True,
-        tls_context=tls,
-    )
-    try:
-        client.version()
-        connected: socket.socket = client.sock
-    except BaseException:  # an interrupt must not leave the socket behind
-        client.close()
-        raise
-    return connected
-
-
-class _Named:
-    """A TLS context that checks the certificate against the host's name, though we connect to an address of it."""
-
-    def __init__(self, context: ssl.SSLContext, host: str) -> None:
-        self._context = context
-        self._host = host
-
-    def wrap_socket(self, plain: socket.socket, server_hostname: str) -> ssl.SSLSocket:
-        return self._context.wrap_socket(plain, server_hostname=self._host)
-
-
-def where(address: Address) -> str:
-    """An address for a message."""
-    return address if isinstance(address, str) else f"{address[0]}:{address[1]}"
-
-
-def all_busy(address: Address, settings: Settings) -> CacheUnavailable:
-    """Nobody gave a connection back in time."""
-    return CacheUnavailable(
-        f"all {settings.connections_max} connections to memcached at {where(address)} were in use for "
-        f"{settings.timeout_ms} ms: raise connections_max, or call less at once"
-    )
-
-
-def _late(address: Address, timeout_s: float) -> CacheUnavailable:
-    return CacheUnavailable(f"memcached at {where(address)} did not answer within {timeout_s * 1000:.0f} ms")
 
 
 def _on_fork_forget(links: SocketLinks) -> None:
