@@ -183,7 +183,8 @@ async def _reply(connection: Connection) -> object:
 
 async def _has_something_to_read(connection: Connection) -> bool:
     """An idle connection has nothing to read, unless it was closed."""
+    look = getattr(connection, "can_read", None) or connection.can_read_destructive  # its name before redis-py 8
     try:
-        return bool(await connection.can_read())
+        return bool(await look())
     except (RedisError, OSError):
         return True

@@ -60,8 +60,11 @@ class Lanes:
     def take_live(self) -> Connection:
         """As `take`, but none that the server has closed while it was idle: for what must not be sent twice."""
         while True:
-            connection = self.take()
-            if not connection.is_connected or not _has_something_to_read(connection):
+            try:
+                connection = self.free.pop()
+            except IndexError:
+                return self.take()
+            if not _has_something_to_read(connection):
                 return connection
             self.drop(connection)
 
@@ -223,7 +226,8 @@ def _converse(connection: Connection, talk: Talk[T]) -> tuple[T, bool]:
             commands = talk.send(replies)  # type: ignore[arg-type]  # None starts it
         except StopIteration as end:
             return end.value, sound
-        if replies is not None and not connection.is_connected:
+        # redis-py disconnects by raising, so we are not here then; before 8 it does not tell.
+        if replies is not None and not getattr(connection, "is_connected", True):
             raise Disconnected("the connection broke between two steps")  # I11: and a new one would not do
         connection.send_packed_command(connection.pack_commands(commands), False)
         replies = [_reply(connection) for _ in commands]
