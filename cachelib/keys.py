@@ -5,8 +5,9 @@ Python, from a change-log row or from a Kafka message. So every field has a type
 to read both; a field without one takes whole numbers, text, UUIDs, dates and decimals and
 writes them alike ("7" and 7 are one key).
 
-In the text, values are percent-escaped (only letters, digits and `-_.@+=,` stay), so a value can
-never end a field or leave the character set that Memcached allows. Long keys are hashed.
+In the text, values are percent-escaped (only letters, digits and `-_.@+=,` stay), and `:` or `/`
+stands between two fields, so a value can never end a field or leave the character set that
+Memcached allows. Long keys are hashed.
 """
 
 from __future__ import annotations
@@ -29,17 +30,21 @@ Key: TypeAlias = Any
 KEY_TEXT_MAX = 180
 """Longer texts are cut and hashed: Memcached allows 250 bytes in all."""
 _KEPT = 60
+_DIGITS_MAX = 4000
+"""Numbers end here: to write 1E+999999999 in full would take the process with it."""
 _SAFE = "-_.@+=,"
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)(?::([a-z]+))?\}")
 _LITERAL = re.compile(r"[A-Za-z0-9:._@/=+-]*")
+_SHORT_MIN, _SHORT_MAX = -(10**19), 10**20
+"""Numbers of at most 20 characters."""
 
 
 def _int(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, str) and re.fullmatch(r"-?(0|[1-9]\d*)", value) and value != "-0":
+        return str(int(value))  # a member of an enum as its value
+    if isinstance(value, str) and re.fullmatch(r"-?(0|[1-9][0-9]*)", value) and value != "-0":
         return value
-    if isinstance(value, Decimal) and value == value.to_integral_value():
+    if isinstance(value, Decimal) and _written_out(value) and value == value.to_integral_value():
         return str(int(value))
     raise ValueError("a whole number")
 
@@ -70,11 +75,16 @@ def _decimal(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
         raise ValueError("a decimal number")
     number = Decimal(value)
-    if not number.is_finite():
-        raise ValueError("a finite decimal number")
+    if not _written_out(number):
+        raise ValueError("a finite decimal number of a usual size")
     text = format(number, "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in ("-0", "") else text
+
+
+def _written_out(number: Decimal) -> bool:
+    """It is finite and can be written without an exponent."""
+    return number.is_finite() and abs(number.adjusted()) + len(number.as_tuple().digits) <= _DIGITS_MAX
 
 
 def _bytes(value: Any) -> str:
@@ -90,7 +100,7 @@ def _any(value: Any) -> str:
         case bool():
             pass
         case int():
-            return str(value)
+            return _int(value)
         case str():
             return value
         case UUID():
@@ -145,7 +155,14 @@ class Template:
         self._literals = literals
         self._types = [TYPES[kind] for kind in types]
         self._head = literals[0]
-        self._only_int = len(names) == 1 and types[0] in ("int", "any") and not literals[1]
+        for between in literals[1:-1]:
+            if ":" not in between and "/" not in between:
+                raise ConfigError(
+                    f"key template {text!r}: put ':' or '/' between two fields; any other character may be part of a"
+                    " value, and two rows would share a key"
+                )
+        bare = len(names) == 1 and types[0] in ("int", "any") and not literals[1]
+        self._only_int = bare and len(self._head) <= KEY_TEXT_MAX - 20
 
     @property
     def name(self) -> str:
@@ -154,8 +171,8 @@ class Template:
 
     def render(self, key: Key) -> bytes:
         """The text of `key`. Raises `BadKey`, before anything is sent."""
-        if self._only_int and type(key) is int:  # nearly every key; 3 times faster than the general way
-            return f"{self._head}{key}".encode()
+        if self._only_int and type(key) is int and _SHORT_MIN < key < _SHORT_MAX:
+            return f"{self._head}{key}".encode()  # nearly every key; 3 times faster than the general way
         values = self.values(key)
         text = self._head
         for value, literal in zip(values, self._literals[1:], strict=True):
@@ -184,7 +201,8 @@ class Template:
             text.encode()
         except (ValueError, ArithmeticError) as cause:
             raise BadKey(
-                f"field {self.fields[at]!r} of key {self.text!r} is {value!r}, a {type(value).__name__}, not {cause}"
+                f"field {self.fields[at]!r} of key {self.text!r} is {_shown(value)}, a {type(value).__name__},"
+                f" not {cause}"
             ) from cause
         return text
 
@@ -194,6 +212,14 @@ class Template:
         if any(value is None for value in values):
             return None
         return values[0] if len(values) == 1 else values
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return "a huge number"
+    return text if len(text) <= 200 else text[:200] + "…"
 
 
 def _hashed(raw: bytes) -> bytes:

@@ -45,9 +45,9 @@ def share(setting: str, value: str | float) -> float:
     """A number in [0, 1], given as such or as "10%". Raises `ConfigError` that names `setting`."""
     try:
         number = float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else float(value)
-    except ValueError:
+    except (ValueError, TypeError):
         number = -1.0
-    if not 0 <= number <= 1:
+    if isinstance(value, bool) or not 0 <= number <= 1:
         raise ConfigError(f"{setting} is {value!r}: give a share such as 0.1 or '10%'")
     return number
 
@@ -160,10 +160,10 @@ class StoreBudget:
     wait: Duration = "1s"
 
     def __post_init__(self) -> None:
-        if self.at_once < 1:
-            raise ConfigError(f"StoreBudget.at_once is {self.at_once}: it must be at least 1")
-        if self.per_s is not None and self.per_s <= 0:
-            raise ConfigError(f"StoreBudget.per_s is {self.per_s}: it must be above 0, or None for no limit")
+        if type(self.at_once) is not int or self.at_once < 1:
+            raise ConfigError(f"StoreBudget.at_once is {self.at_once!r}: it takes a whole number of at least 1")
+        if self.per_s is not None and not (type(self.per_s) in (int, float) and 0 < self.per_s < float("inf")):
+            raise ConfigError(f"StoreBudget.per_s is {self.per_s!r}: it takes a number above 0, or None for no limit")
         duration_ms("StoreBudget.wait", self.wait, most_ms=600_000)
 
 
