@@ -29,7 +29,10 @@ def numbers(position: str, count: int) -> tuple[int, ...]:
     parts = position.split(".")
     if len(parts) != count or not all(part.isascii() and part.isdigit() for part in parts):
         raise ConfigError(f"{position!r} is not a position in this store's change log; use one that a poll gave")
-    return tuple(int(part) for part in parts)
+    found = tuple(int(part) for part in parts)
+    if max(found) >= 2**63:
+        raise ConfigError(f"{position!r} is not a position in this store's change log: its numbers are too large")
+    return found
 
 
 def change(record: Sequence[Any]) -> RowChange:

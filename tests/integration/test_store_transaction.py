@@ -104,7 +104,7 @@ def test_rolled_back_savepoint_is_not_told(store: SqlStore) -> None:
 
 
 def test_exception_rolls_back(store: SqlStore) -> None:
-    with pytest.raises(ZeroDivisionError), store.transaction() as tx:
+    with pytest.raises(ZeroDivisionError), store.transaction() as tx:  # noqa: PT012 - the whole block is what fails
         tx.execute("update orders set note = 'x' where id = 1")
         raise ZeroDivisionError
     assert value_of(store, 1) == {"id": 1, "customer_id": 10, "note": "a"}
@@ -144,7 +144,7 @@ def test_joins_a_connections_transaction_with_what_it_did_before(store: SqlStore
 
 def test_joined_transaction_is_rolled_back_where_the_block_raises(store: SqlStore, url: str) -> None:
     engine = sa.create_engine(url)
-    with engine.connect() as conn, pytest.raises(ZeroDivisionError), store.transaction(conn) as tx:
+    with engine.connect() as conn, pytest.raises(ZeroDivisionError), store.transaction(conn) as tx:  # noqa: PT012 - the whole block is what fails
         tx.execute("update orders set note = 'x'")
         raise ZeroDivisionError
     engine.dispose()
@@ -243,7 +243,7 @@ def test_deferred_trigger_runs_before_the_changes_are_read(postgres: SqlStore) -
 def test_deferred_constraint_that_fails_is_refused_and_rolled_back(postgres: SqlStore) -> None:
     with postgres.transaction() as tx:
         tx.execute("create table lines (order_id integer references orders deferrable initially deferred)")
-    with pytest.raises(StoreError, match="refused") as caught, postgres.transaction() as tx:
+    with pytest.raises(StoreError, match="refused") as caught, postgres.transaction() as tx:  # noqa: PT012 - the whole block is what fails
         tx.execute("insert into lines values (99)")
         tx.commit()
     assert not isinstance(caught.value, CommitUnknown)
@@ -252,7 +252,7 @@ def test_deferred_constraint_that_fails_is_refused_and_rolled_back(postgres: Sql
 
 
 def test_serialization_failure_is_a_refusal(postgres: SqlStore) -> None:
-    with pytest.raises(StoreError, match="refused") as caught, postgres.transaction() as tx:
+    with pytest.raises(StoreError, match="refused") as caught, postgres.transaction() as tx:  # noqa: PT012 - the whole block is what fails
         tx.execute("set transaction isolation level repeatable read")
         tx.execute("select * from orders")
         with postgres.transaction() as other:
@@ -264,7 +264,7 @@ def test_serialization_failure_is_a_refusal(postgres: SqlStore) -> None:
 
 def test_connection_lost_during_commit_leaves_the_outcome_unknown(postgres: SqlStore) -> None:
     """The server ends the session before COMMIT arrives; the client cannot tell that from after."""
-    with pytest.raises(CommitUnknown, match="look whether"), postgres.transaction() as tx:
+    with pytest.raises(CommitUnknown, match="look whether"), postgres.transaction() as tx:  # noqa: PT012 - the whole block is what fails
         tx.execute("update orders set note = 'lost'")
         pid = tx.execute("select pg_backend_pid()").scalar_one()
         with postgres.transaction() as killer:
@@ -274,7 +274,7 @@ def test_connection_lost_during_commit_leaves_the_outcome_unknown(postgres: SqlS
 
 
 def test_connection_lost_before_the_commit_is_a_store_error(postgres: SqlStore) -> None:
-    with pytest.raises(StoreError, match="broke") as caught, postgres.transaction() as tx:
+    with pytest.raises(StoreError, match="broke") as caught, postgres.transaction() as tx:  # noqa: PT012 - the whole block is what fails
         pid = tx.execute("select pg_backend_pid()").scalar_one()
         with postgres.transaction() as killer:
             killer.execute("select pg_terminate_backend(:pid, 5000)", {"pid": pid})
