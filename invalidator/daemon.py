@@ -1,0 +1,112 @@
+"""From settings to a running service: the store, the nodes, the rules, and the server of probes and metrics."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any, Self
+
+import tenacity
+
+from cachelib.backends import from_url
+from cachelib.backends.base import Backend
+from cachelib.errors import ConfigError, StoreError
+from cachelib.stores import SqlStore
+from invalidator.config import Settings, node_name, redacted
+from invalidator.logs import open_log
+from invalidator.rules import Rules, rules_from
+from invalidator.service import Service
+from invalidator.sources.outbox import Outbox
+from invalidator.status import StatusServer
+
+_STORE_TRIES = 3
+
+
+def open_nodes(settings: Settings) -> list[tuple[str, Backend]]:
+    """The cache nodes by name. Raises `ConfigError`; connects to none."""
+    nodes = []
+    for url in settings.cache_urls():
+        try:
+            nodes.append((node_name(url), from_url(url)))
+        except ValueError as error:  # ConfigError among them; the text of others may hold the password
+            said = str(error) if isinstance(error, ConfigError) else "it cannot be read"
+            raise ConfigError(f"the cache URL {redacted(url)} is wrong: {said.replace(url, redacted(url))}") from error
+    return nodes
+
+
+def open_store(settings: Settings) -> SqlStore:
+    """The store. Raises `ConfigError`; connects at the first question."""
+    url = settings.store_url()
+    try:
+        return SqlStore(url)
+    except ConfigError as error:
+        raise ConfigError(f"the store URL is wrong: {str(error).replace(url, redacted(url))}") from error
+
+
+def read_rules(settings: Settings, *, anew: bool = False) -> Rules:
+    """The rules; `anew` imports the application's modules again. Raises `ConfigError`."""
+    if anew:
+        for name in settings.entities:
+            module = sys.modules.get(name.partition(":")[0])
+            if module is not None:
+                _again(module)
+    return rules_from(settings.entities, settings.rules)
+
+
+def _again(module: Any) -> None:
+    try:
+        importlib.reload(module)
+    except Exception as error:
+        raise ConfigError(f"{module.__name__} cannot be imported again: {error!r}") from error
+
+
+class Daemon:
+    """`with Daemon(settings) as daemon: daemon.service.run()`. `settings` reads them, at the start and on a reload."""
+
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self.settings = settings()
+        rules = read_rules(self.settings)
+        nodes = open_nodes(self.settings)
+        self._store = open_store(self.settings)
+        self.service = Service(
+            self.settings,
+            store=self._store,
+            source=Outbox(self._store, self.settings.consumer),
+            nodes=nodes,
+            rules=rules,
+            reload=lambda: read_rules(settings(), anew=True),
+            log=open_log(self.settings.log),
+        )
+        self._server: StatusServer | None = None
+
+    def __enter__(self) -> Self:
+        if self.settings.http.port >= 0:
+            self._server = StatusServer(self.service, self.settings.http)
+            self._server.start()
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(StoreError),
+            stop=tenacity.stop_after_attempt(_STORE_TRIES),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=self.settings.apply.retry_max_s),
+            reraise=True,
+        )
+        retrying(self.service.begin)
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.stop()
+        self._store.close()
+
+    def says(self) -> str:
+        """One line about what it does, without secrets."""
+        nodes = ", ".join(worker.name for worker in self.service.fleet)
+        where = f"; status on {self._server.url}" if self._server is not None else ""
+        return f"{redacted(self.settings.store_url())} -> {nodes}{where}"

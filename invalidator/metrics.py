@@ -1,0 +1,98 @@
+"""Every metric of the daemon: its name, its meaning and its labels, once. The README's table is checked against it."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
+_SIZES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0)
+
+
+class Metrics:
+    """One daemon's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second time series for each, which nobody asks for
+        self.registry = CollectorRegistry()
+        self._reading()
+        self._applying()
+        self._proving()
+        self._running()
+
+    def text(self) -> bytes:
+        """As Prometheus scrapes it."""
+        return generate_latest(self.registry)
+
+    def names(self) -> dict[str, str]:
+        """Every name as it is scraped, with its meaning."""
+        suffix = {"counter": "_total"}
+        return {metric.name + suffix.get(metric.type, ""): metric.documentation for metric in self.registry.collect()}
+
+    def forget(self, node: str) -> None:
+        """Drop a node's gauges: it is no longer configured."""
+        for gauge in (self.node_up, self.node_counts, self.lag, self.behind):
+            gauge.remove(node)
+
+    # --- what there is -----------------------------------------------------------------------
+
+    def _reading(self) -> None:
+        self.changes = self._counter("changes", "Changes read from the log, by table.", "table")
+        self.unknown = self._counter("unknown_table_changes", "Changes of tables that no entity depends on.", "table")
+        self.bad_keys = self._counter(
+            "bad_keys", "Changes whose key could not be told, so that the whole entity got a new epoch.", "entity"
+        )
+        self.poll_size = self._histogram("poll_changes", "Changes that one poll gave, where it gave any.", _SIZES)
+        self.keys = self._counter("keys", "Keys that the changes named.")
+        self.coalesced = self._counter("coalesced_keys", "Keys left out because the same poll named them again.")
+        self.second_looks = self._counter("second_looks", "Polls applied a second time, when surely visible.")
+        self.second_pending = self._gauge("second_looks_pending", "Changes that wait for their second look.")
+        self.source_errors = self._counter("source_errors", "Polls that failed; each is tried again.")
+        self.gaps = self._counter("gaps", "Times that changes were lost to this consumer.")
+
+    def _applying(self) -> None:
+        self.operations = self._counter(
+            "operations", "Operations that a node answered, by answer (raised, noop, revoked ...).", "node", "answer"
+        )
+        self.batch = self._histogram("batch_operations", "Operations in one batch for a node.", _SIZES)
+        self.apply_s = self._histogram("apply_seconds", "How long a node took to answer a batch.", _SECONDS, "node")
+        self.visible_s = self._histogram(
+            "visibility_seconds", "From a change (the oldest of its poll) to a node's answer.", _SECONDS, "node"
+        )
+        self.retries = self._counter("retries", "Tries of a node that failed.", "node")
+        self.connects = self._counter("connects", "Connections to a node, by where it went on from.", "node", "start")
+        self.node_up = self._gauge("node_up", "1 while a node answers.", "node")
+        self.node_counts = self._gauge("node_counts", "1 while the committed offset waits for a node.", "node")
+
+    def _proving(self) -> None:
+        self.lag = self._gauge(
+            "lag_seconds", "Up to how long ago every commit is applied to a node, by the store's clock.", "node"
+        )
+        self.behind = self._gauge("behind_changes", "Changes read from the log and not yet applied to a node.", "node")
+        self.position = self._gauge(
+            "position", "How far a node, or the committed offset, has come: the number that leads its position.",
+            "node", "partition",
+        )  # fmt: skip
+        self.epochs = self._counter("epochs", "Times that entities got new epochs, by reason.", "reason")
+        self.layouts_completed = self._counter(
+            "layouts_completed", "Published layouts made current: own ones, and those left by others.", "whose"
+        )
+        self.commits = self._counter("commits", "Times that the committed offset was saved.")
+        self.commit_errors = self._counter("commit_errors", "Times that saving the committed offset failed.")
+        self.purged = self._counter("purged_changes", "Changes dropped from the log because every consumer read them.")
+
+    def _running(self) -> None:
+        self.heartbeat = self._gauge("heartbeat_timestamp_seconds", "When the loop last turned.")
+        self.progress = self._gauge("progress_timestamp_seconds", "When a poll last succeeded.")
+        self.ready = self._gauge("ready", "1 while /readyz says so.")
+        self.reloads = self._counter("reloads", "Configurations read again on SIGHUP: taken or refused.", "outcome")
+
+    # --- how ---------------------------------------------------------------------------------
+
+    def _counter(self, name: str, doc: str, *labels: str) -> Counter:
+        return Counter(f"invalidator_{name}", doc, labels, registry=self.registry)
+
+    def _gauge(self, name: str, doc: str, *labels: str) -> Gauge:
+        return Gauge(f"invalidator_{name}", doc, labels, registry=self.registry)
+
+    def _histogram(self, name: str, doc: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"invalidator_{name}", doc, labels, buckets=buckets, registry=self.registry)

@@ -1,0 +1,170 @@
+"""How far the log has been applied to a node: what is written there, and what follows from it (I11). Pure.
+
+For each partition a node keeps two notes, written in turn, each behind a batch and on its
+connection. A note says from where to where its batch led, so the two must join:
+
+    the node restarts from an old snapshot, and nobody notices: its notes say (..90) and (90..95)
+    a batch is applied and leaves (120..130) in the place of (..90)
+    (90..95) and (120..130) do not join: what lies between was lost, so the node is at 95
+
+One note alone would say 130.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cachelib.model import Name
+from invalidator.sources.base import Committed, Positions, covers, merged
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One note. `highest`: the highest version that was ever applied. `store`: whose log it was."""
+
+    since: str
+    upto: str
+    highest: int
+    store: str
+    watermark_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a node's notes say, taken together. A partition without notes is not in `positions`."""
+
+    positions: Positions
+    turns: Mapping[str, int]
+    """Which of the two places the next note goes to."""
+    highest: int
+    stores: frozenset[str]
+
+
+NOTHING_FOUND = Found({}, {}, 0, frozenset())
+
+
+def note_names(namespace: str, consumer: str, partition: str) -> tuple[Name, Name]:
+    """Where the two notes of a partition are kept on a node. No item is named so: their second part has a dot."""
+    head = f"{namespace}/position/{consumer}/{partition}/"
+    return f"{head}0".encode(), f"{head}1".encode()
+
+
+def proof_name(namespace: str) -> Name:
+    """Where a node keeps how fresh it is, for its clients: see `encode_proof`."""
+    return f"{namespace}/proof".encode()
+
+
+def encode_proof(instance: str, store: str, watermark_us: int | None, partitions: int) -> bytes:
+    """`caught_up` names the start of the server that has been told of every change up to its clients' connecting;
+    `watermark_us` is the store's clock up to which every commit is applied, None where nobody can know.
+    """
+    document = {"format": FORMAT, "caught_up": instance, "store": store, "partitions": partitions}
+    return json.dumps(document | {"watermark_us": watermark_us}).encode()
+
+
+def encode_note(note: Note) -> bytes:
+    """As a person can read it."""
+    document: dict[str, Any] = {"format": FORMAT, "since": note.since, "upto": note.upto, "highest": note.highest}
+    return json.dumps(document | {"store": note.store, "watermark_us": note.watermark_us}).encode()
+
+
+def decode_note(raw: bytes | None) -> Note | None:
+    """None where there is none, or none of ours: then nothing is proven."""
+    try:
+        plain = json.loads(raw or b"null")
+        if plain is None or plain["format"] != FORMAT:
+            return None
+        return Note(str(plain["since"]), str(plain["upto"]), int(plain["highest"]), str(plain["store"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def found(partitions: Sequence[str], raw: Sequence[bytes | None]) -> Found:
+    """Put together the notes of all partitions, given in the order of `note_names`."""
+    positions: dict[str, str] = {}
+    turns: dict[str, int] = {}
+    kept: list[Note] = []
+    for number, partition in enumerate(partitions):
+        notes = [decode_note(one) for one in raw[2 * number : 2 * number + 2]]
+        kept += [note for note in notes if note is not None]
+        position = _joined(notes)
+        if position is not None:
+            positions[partition] = position
+            turns[partition] = _turn(notes)
+    return Found(positions, turns, max((note.highest for note in kept), default=0), frozenset(n.store for n in kept))
+
+
+def _joined(notes: Sequence[Note | None]) -> str | None:
+    present = sorted((note for note in notes if note is not None), key=lambda note: note.upto)
+    if not present:
+        return None
+    last = present[-1]
+    return last.upto if len(present) == 1 or last.since <= present[0].upto else present[0].upto
+
+
+def _turn(notes: Sequence[Note | None]) -> int:
+    """The place that is empty, or holds the older note."""
+    upto = [note.upto if note is not None else "" for note in notes]
+    return 0 if upto[0] <= upto[1] else 1
+
+
+# --- where to begin --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Go on with this node behind these positions."""
+
+    positions: Positions
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartOver:
+    """What the node holds cannot be trusted: everything gets a new epoch."""
+
+    why: str
+
+
+def begin(
+    node: str,
+    notes: Found,
+    *,
+    partitions: Collection[str],
+    committed: Committed | None,
+    store: str,
+    highest: int | None,
+    empty: bool,
+    end: Positions,
+) -> Begin | StartOver:
+    """Where to go on with a node that has just been connected to.
+
+    `highest`: the highest version that the store has given out; None where it does not tell.
+    `empty`: the node surely keeps nothing. `end`: the log's end, read before.
+    """
+    if notes.stores - {store}:
+        return StartOver("store_changed")
+    if highest is not None and notes.highest > highest:
+        return StartOver("store_went_back")
+    if not covers(end, notes.positions):
+        return StartOver("store_went_back")  # no log leads where it was
+    missing = set(partitions) - set(notes.positions)
+    if not missing:
+        return Begin(notes.positions, "its own position")
+    if committed is not None and (node in committed.counted or empty):
+        # It counted, so the committed offset waited for it: whatever it has lost lies behind that.
+        base = {at: position for at, position in committed.positions.items() if at in missing}
+        if missing <= set(base):
+            return Begin(merged(notes.positions, base), "the committed offset")
+    if empty:
+        return Begin(merged(end, {}), "the log's end: it is empty")
+    if committed is None:
+        # Nobody has ever read this log. If it still is whole, it tells all that there is to know;
+        # if it is not, reading it from the start is a gap.
+        return Begin(dict.fromkeys(partitions, ""), "the log's start")
+    return StartOver("unknown_node")

@@ -1,0 +1,160 @@
+"""From changes to keys: the entities that the daemon was told of, by table.
+
+What a change means for a key is `cachelib.effects`, the same rule by which the library tells the
+caches after its own writes. Here is what one change log needs beside it: which entities a table
+concerns, and what to do where a change names no key.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cachelib.effects import Effect, coalesce, concerns, effects
+from cachelib.entity import Entity
+from cachelib.errors import BadKey, ConfigError
+from cachelib.model import RowChange
+from cachelib.policy import refuse_unknown
+from invalidator.sources.base import Event
+
+_RULE = frozenset(("name", "template", "table", "key", "version", "depends_on", "stale_ttl", "tombstone_ttl"))
+
+
+@dataclass(slots=True)
+class Reading:
+    """What a batch of changes comes to.
+
+    `renew`: entities whose keys cannot be named one by one, with the reason, and where the change
+    stood: they need a new epoch before the batch counts as done.
+    """
+
+    effects: list[Effect] = field(default_factory=list)
+    keys: int = 0
+    """How many keys the changes named, before those of one key became one."""
+    renew: list[tuple[Event, str, str]] = field(default_factory=list)
+    tables: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    highest: int = 0
+    oldest_us: int = 0
+
+
+class Rules:
+    """Entities by the tables that change them."""
+
+    def __init__(self, entities: Sequence[Entity]) -> None:
+        if not entities:
+            raise ConfigError("nothing is cached: name entities (--entities, entities = ...) or give [[rules]]")
+        for what, said in (("name", [one.name for one in entities]), ("key", [one.template.text for one in entities])):
+            twice = [one for one, times in Counter(said).items() if times > 1]
+            if twice:
+                raise ConfigError(f"two entities have the {what} {twice[0]!r}: give each its own")
+        self.entities = tuple(entities)
+        tables = {one.table for one in entities if one.table} | {table for one in entities for table in one.depends_on}
+        self.tables: Mapping[str, tuple[Entity, ...]] = {
+            table: tuple(one for one in entities if concerns(one, (table,))) for table in sorted(tables)
+        }
+
+    def read(self, events: Iterable[Event]) -> Reading:
+        """Everything that these changes mean, keys coalesced."""
+        reading = Reading()
+        found: list[Effect] = []
+        for event in events:
+            change = event.change
+            reading.highest = max(reading.highest, change.version or 0)
+            if change.at_us and (not reading.oldest_us or change.at_us < reading.oldest_us):
+                reading.oldest_us = change.at_us
+            concerned = self.tables.get(change.table)
+            if concerned is None:
+                reading.unknown[change.table] += 1
+                continue
+            reading.tables[change.table] += 1
+            for entity in concerned:
+                found += self._effects(entity, event, reading)
+        reading.keys = len(found)
+        reading.effects = coalesce(found)
+        return reading
+
+    def not_in(self, older: Rules) -> list[str]:
+        """The entities that the older rules did not have, or had with other keys or tables."""
+        return [one.name for one in self.entities if _shape(one) not in {_shape(other) for other in older.entities}]
+
+    def _effects(self, entity: Entity, event: Event, reading: Reading) -> Sequence[Effect]:
+        if event.change.op == "truncate":
+            reading.renew.append((event, entity.name, "truncate"))
+            return ()
+        try:
+            found = effects(entity, event.change)
+        except BadKey as error:
+            # It changed some key of this entity, and we cannot say which: doubt is a miss (I12).
+            reading.renew.append((event, entity.name, "bad_key"))
+            reading.problems.append(f"table {event.change.table!r}: {error}")
+            return ()
+        missing = _missing(entity, event.change)
+        if missing:
+            reading.renew.append((event, entity.name, "bad_key"))
+            reading.problems.append(
+                f"table {event.change.table!r}: the log does not carry {', '.join(missing)}, which {entity.name!r}"
+                " needs: watch these columns (install again)"
+            )
+        return found
+
+
+def _shape(entity: Entity) -> tuple[object, ...]:
+    columns = tuple(sorted(entity.depends_on.items()))
+    return entity.name, entity.template.text, entity.table, entity.key, entity.version, columns
+
+
+def _missing(entity: Entity, change: RowChange) -> list[str]:
+    """Columns that name the key and are not in the log: unlike NULL, which is no key, that says nothing."""
+    if entity.table == change.table:
+        return [column for column in entity.key if column not in change.key]
+    images = [image for image in (change.before, change.after) if image is not None] or [change.key]
+    return [column for column in entity.depends_on[change.table] if any(column not in image for image in images)]
+
+
+def rules_from(names: Sequence[str], tables: Sequence[Mapping[str, Any]]) -> Rules:
+    """From modules that declare entities and from [[rules]]. Raises `ConfigError`."""
+    entities = [entity for name in names for entity in _imported(name)]
+    return Rules([*entities, *(_declared(table) for table in tables)])
+
+
+def _imported(name: str) -> list[Entity]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ConfigError(f"entities = {name!r}: {module_name} cannot be imported: {error!r}") from error
+    if not attribute:
+        found: Any = vars(module)
+    elif hasattr(module, attribute):
+        found = getattr(module, attribute)
+    else:
+        raise ConfigError(f"entities = {name!r}: {module_name} has no {attribute!r}")
+    if isinstance(found, Entity):
+        return [found]
+    values = list(found.values() if isinstance(found, Mapping) else found)
+    entities = list(dict.fromkeys(value for value in values if isinstance(value, Entity)))
+    if not entities or (attribute and len(entities) != len(values)):
+        raise ConfigError(f"entities = {name!r}: that is not an Entity, nor a list or module of them")
+    return [entity for entity in entities if entity.table or entity.depends_on]
+
+
+def _declared(table: Mapping[str, Any]) -> Entity:
+    if not isinstance(table.get("template"), str):
+        raise ConfigError(f"a rule needs a template, such as 'order:{{id}}': {table!r}")
+    settings = dict(table)
+    refuse_unknown(f"the rule {table['template']!r}", sorted(set(settings) - _RULE), _RULE)
+    if settings.get("version") == "":
+        settings["version"] = None  # TOML has no null
+    for name in ("table", "depends_on"):
+        if isinstance(settings.get("key"), list):
+            settings["key"] = tuple(settings["key"])
+        if name in settings and not settings[name]:
+            del settings[name]
+    if not settings.get("table") and not settings.get("depends_on"):
+        raise ConfigError(f"the rule {table['template']!r} needs table = or depends_on =")
+    return Entity(settings.pop("template"), **settings)

@@ -1,0 +1,261 @@
+"""The daemon: poll, find the keys, tell the nodes, commit. PROTOCOL.md, "Applying the log".
+
+One loop reads the log into a window; a worker for each node goes through it (`node.py`). The loop also
+does the chores: the committed offset, layouts, dead nodes, is it still the same store, the purge.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cachelib.backends.base import Backend
+from cachelib.errors import ConfigError, LogGap, StoreError
+from cachelib.stores.base import Store
+from invalidator.config import Settings
+from invalidator.epochs import Epochs
+from invalidator.feed import Feed
+from invalidator.fleet import Fleet
+from invalidator.lineage import Lineage
+from invalidator.logs import Log
+from invalidator.looks import Looks, SettleDelay
+from invalidator.metrics import Metrics
+from invalidator.node import Duties, NodeWorker
+from invalidator.rules import Rules
+from invalidator.sources.base import ChangeSource, Committed, Positions, covers
+from invalidator.work import Window
+
+_ROOM_WAIT_S = 0.2
+_KEEP_S = 0.25
+_CHECK_STORE_S = 1.0
+
+
+class Service:
+    """See the module. `reload` gives rules read anew, or raises `ConfigError`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        source: ChangeSource,
+        nodes: Sequence[tuple[str, Backend]],
+        rules: Rules,
+        reload: Callable[[], Rules],
+        log: Log,
+        metrics: Metrics | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        turn_s: float = 0.1,
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics or Metrics()
+        self.rules = rules
+        self.log = log
+        self.committed: Committed | None = None
+        self.store_error = ""
+        self._store = store
+        self._source = source
+        self._nodes = nodes
+        self._reload = reload
+        self._clock_s = clock_s
+        self._now_ms = now_ms
+        self._turn_s = turn_s
+        self._epochs = Epochs(store, self.metrics, log, clock_s)
+        self.lineage = Lineage(store, self._epochs, log)
+        self.fleet = Fleet(
+            settings.apply, self._epochs, self.lineage, self.metrics, log, forget=source.forget, clock_s=clock_s
+        )
+        self._window = Window(settings.apply.window)
+        self._feed = self._new_feed(source)
+        self._stop = threading.Event()
+        self._asked_to_reload = threading.Event()
+        self._chores: dict[str, float] = {}
+        self._beat_at_s = clock_s()
+        self._polled_at_s: float | None = None
+        self._ready = False
+
+    # --- asked from outside ------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Finish what is in hand, commit, and return from `run`. Safe in a signal handler."""
+        self._stop.set()
+
+    def ask_to_reload(self) -> None:
+        """Read the rules anew soon. Safe in a signal handler."""
+        self._asked_to_reload.set()
+
+    @property
+    def positions(self) -> Positions:
+        """How far the log has been read."""
+        return self._feed.at
+
+    def healthy(self) -> bool:
+        """The loop turns."""
+        return self._clock_s() - self._beat_at_s < self.settings.http.stalled_after_s
+
+    def ready(self) -> bool:
+        """The log was read a moment ago, and every node has been told all up to there once (or is dead)."""
+        polled_at_s = self._polled_at_s
+        if polled_at_s is None or self._clock_s() - polled_at_s >= self.settings.http.stalled_after_s:
+            return False
+        self._ready = self._ready or self.fleet.all_go_along()
+        return self._ready
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Find out where to go on. Raises `StoreError` where the store cannot be asked."""
+        first = self._source.start()
+        self.lineage.begin(self._source.reader(first))
+        self.committed = self._source.committed([name for name, _ in self._nodes])
+        done = self.committed.positions if self.committed is not None else {}
+        # "" is before everything: what was purged in front of a new consumer is a gap.
+        start = {partition: done.get(partition, "") for partition in first}
+        self._feed.seek(start)
+        if not covers(self._source.end(), start):
+            self.lineage.broken("store_went_back", "the committed offset is ahead of the log", self._go_on)
+        duties = self._duties()
+        for name, backend in self._nodes:
+            counts = self.committed is not None and name in self.committed.counted
+            feed = self._new_feed(self._source.reader(start), lambda: self._feed.at)
+            self.fleet.add(NodeWorker(name, backend, feed, duties, counts=counts))
+        names = [name for name, _ in self._nodes]
+        self.log.info("started", store=self.lineage.current()[0], positions=start, nodes=names)
+
+    def run(self) -> None:
+        """Work until `stop`. Raises what a worker died of."""
+        for worker in self.fleet:
+            worker.start()
+        pause_s = 0.0
+        while not self._stop.wait(pause_s):
+            self._beat_at_s = self._clock_s()
+            self.metrics.heartbeat.set_to_current_time()
+            pause_s = self.turn()
+            self.fleet.raise_if_crashed()
+        self.log.info("stopping")
+        self.fleet.drain(self._feed.at)
+        self._tried(self._commit)
+        self.log.info("stopped", committed=dict(self.committed.positions) if self.committed else None)
+
+    def turn(self) -> float:
+        """Read once, and do the chores that are due. Returns how long to pause before the next."""
+        self._do_chores()
+        if not self._window.wait_for_room(_ROOM_WAIT_S):
+            return 0.0  # every node is behind: reading on would only fill memory (I10)
+        try:
+            works = self._feed.next(self.settings.source.batch_max, self.settings.source.poll_s)
+        except LogGap as gap:
+            self.metrics.gaps.inc()
+            what = str(gap)
+            return self._tried(lambda: self.lineage.broken("log_gap", what, self._go_on))
+        except StoreError as error:
+            return self._store_failed(error)
+        for work in works:
+            self.lineage.saw(work.highest)
+            self._window.add(work)
+        if self.store_error:
+            self.log.info("the store answers again")
+            self.store_error = ""
+        self._polled_at_s = self._clock_s()
+        self.metrics.progress.set_to_current_time()
+        return 0.0
+
+    def _go_on(self, positions: Positions) -> None:
+        self._feed.seek(positions)
+        self._window.restart()
+
+    def _tried(self, deed: Callable[[], Any]) -> float:
+        """Do it. Where the store cannot be asked, say so; it will be tried again, after the pause returned."""
+        try:
+            deed()
+        except StoreError as error:
+            return self._store_failed(error)
+        return 0.0
+
+    def _store_failed(self, error: StoreError) -> float:
+        self.metrics.source_errors.inc()
+        if not self.store_error:
+            self.log.error("the store does not answer", error=str(error))
+        self.store_error = str(error)
+        return self.settings.apply.retry_max_s
+
+    # --- chores ------------------------------------------------------------------------------
+
+    def _do_chores(self) -> None:
+        settings = self.settings
+        for name, every_s, chore in (
+            ("keep", _KEEP_S, self._epochs.keep),
+            ("store", _CHECK_STORE_S, lambda: self.lineage.check(self._go_on)),
+            ("nodes", _KEEP_S, self.fleet.look_after),
+            ("commit", settings.apply.commit_s, self._commit),
+            ("purge", settings.source.purge_s, self._purge),
+        ):
+            now_s = self._clock_s()
+            if now_s - self._chores.setdefault(name, now_s) >= every_s:
+                self._chores[name] = now_s
+                self._tried(chore)
+        if self._asked_to_reload.is_set():
+            self._asked_to_reload.clear()
+            self._tried(self._take_new_rules)
+
+    def _commit(self) -> None:
+        done = self.fleet.done()
+        if done is None or done == self.committed:
+            return
+        try:
+            self._source.commit(done)
+        except StoreError:
+            self.metrics.commit_errors.inc()
+            raise
+        self.metrics.commits.inc()
+        self.committed = done
+
+    def _purge(self) -> None:
+        dropped = self._source.purge()
+        if dropped:
+            self.metrics.purged.inc(dropped)
+            self.log.info("purged the change log", changes=dropped)
+
+    def _take_new_rules(self) -> None:
+        try:
+            rules = self._reload()
+        except ConfigError as error:
+            self.metrics.reloads.labels("refused").inc()
+            self.log.error("the new configuration is refused, the old one stays", error=str(error))
+            return
+        new = rules.not_in(self.rules)
+        self.rules = rules
+        if new:  # nobody told the caches of the changes of these before
+            self._epochs.renew(new, "new_rules")
+        self.metrics.reloads.labels("taken").inc()
+        self.log.info("took a new configuration", entities=[entity.name for entity in rules.entities])
+
+    # --- parts -------------------------------------------------------------------------------
+
+    def _new_feed(self, source: ChangeSource, done_elsewhere: Callable[[], Positions] = dict) -> Feed:
+        settings = self.settings.apply
+        visibility = SettleDelay(settings.settle_delay_s, self._clock_s) if source.capability.shows_early else None
+        looks = Looks(visibility, settings.pending_max)
+        return Feed(source, lambda: self.rules, self._epochs, looks, self.metrics, self.log, done_elsewhere)
+
+    def _duties(self) -> Duties:
+        return Duties(
+            settings=self.settings.apply,
+            namespace=self.settings.namespace,
+            consumer=self.settings.consumer,
+            store=self._store,
+            window=self._window,
+            epochs=self._epochs,
+            metrics=self.metrics,
+            log=self.log,
+            start_over=self.lineage.start_over,
+            identity=self.lineage.current,
+            highest=self.lineage.highest_version,
+            committed=lambda: self.committed,
+            turn_s=self._turn_s,
+            clock_s=self._clock_s,
+            now_ms=self._now_ms,
+        )

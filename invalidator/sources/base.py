@@ -1,0 +1,118 @@
+"""The contract of a source of changes: the store's own log, a Kafka topic, a file of them.
+
+A source has one or more partitions. In each, changes have an order and every place in it a position:
+text that sorts as the log does. Positions of all partitions together say how far somebody has read.
+
+One thread uses a source. Nodes that are behind read through readers of their own (`reader`), so
+that they hold up nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from cachelib.model import RowChange
+
+Positions: TypeAlias = Mapping[str, str]
+"""Partition to position; reading goes on behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What a kind of source can and cannot know. Callers look here, never at a source's type."""
+
+    kind: str
+    shows_early: bool
+    """A change may be shown before it can be read in the store, so it needs a second look."""
+    watermark: bool
+    """`Polled.watermark_us` can be known: this source can prove freshness."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change, and where it stands."""
+
+    partition: str
+    position: str
+    change: RowChange
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What one poll gave: the changes between two positions.
+
+    `watermark_us` is the store's clock up to which every commit of every partition is in this or an
+    earlier poll; None where that is not known.
+    """
+
+    events: tuple[Event, ...]
+    before: Positions
+    after: Positions
+    watermark_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The offset that is done for every node that counts, and which nodes those are."""
+
+    positions: Positions
+    counted: frozenset[str]
+
+
+class ChangeSource(Protocol):
+    """Where changes come from.
+
+    Every method but `close` raises `StoreError` where the source cannot be reached (after which the
+    same call may be tried again), and `poll` raises `LogGap` where what should follow is lost:
+    purged, or the log went back.
+    """
+
+    capability: Capability
+
+    def poll(self, limit: int, timeout_s: float) -> Polled:
+        """The next changes; after at most `timeout_s` an empty answer."""
+
+    def seek(self, positions: Positions) -> None:
+        """Go on behind these positions."""
+
+    def start(self) -> Positions:
+        """Before the oldest change that is kept."""
+
+    def end(self) -> Positions:
+        """Where every commit that begins from now on will be found behind."""
+
+    def committed(self, nodes: Collection[str]) -> Committed | None:
+        """What was committed last, and which of these nodes counted then; None for a new consumer."""
+
+    def commit(self, committed: Committed) -> None:
+        """Keep it, durably. Losing it is never fatal: more is read again."""
+
+    def forget(self, node: str) -> None:
+        """The node counts no longer."""
+
+    def reader(self, positions: Positions) -> ChangeSource:
+        """Another reader from there on, for a node that is behind. Its `commit` is not used."""
+
+    def purge(self) -> int:
+        """Drop what every consumer has read, where that is the source's to do; how much."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+def merged(one: Positions, other: Positions) -> dict[str, str]:
+    """The further position of each partition."""
+    return {at: max(one.get(at, ""), other.get(at, "")) for at in {**one, **other}}
+
+
+def least(several: Collection[Positions]) -> dict[str, str]:
+    """What all of them have reached; a partition that one of them does not know is nowhere."""
+    partitions = {at for positions in several for at in positions}
+    return {at: min(positions.get(at, "") for positions in several) for at in partitions}
+
+
+def covers(far: Positions, near: Positions) -> bool:
+    """Whether who has come to `far` has everything up to `near`."""
+    return all(far.get(at, "") >= position for at, position in near.items())
