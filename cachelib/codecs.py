@@ -180,8 +180,10 @@ class Packer:
     __slots__ = ("_compress_over", "_decode", "_prefix", "codec", "tag")
 
     def __init__(self, codec: Any, schema: int = 0, compress_over: int | None = 16_384) -> None:
-        if not 0 <= schema <= 255:
-            raise ConfigError(f"schema is {schema}: it takes 0 to 255")
+        if type(schema) is not int or not 0 <= schema <= 255:
+            raise ConfigError(f"schema is {schema!r}: it takes 0 to 255")
+        if compress_over is not None and (type(compress_over) is not int or compress_over < 0):
+            raise ConfigError(f"compress_over is {compress_over!r}: it takes a number of bytes, or None for never")
         self.codec = codec_of(codec)
         self._decode = self.codec.decode
         self.tag = schema << 24 | zlib.crc32(self.codec.name.encode()) & 0xFFFFFF

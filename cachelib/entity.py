@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from cachelib.codecs import Packer
 from cachelib.errors import ConfigError
@@ -32,6 +32,7 @@ from cachelib.policy import (
 )
 
 Columns: TypeAlias = str | tuple[str, ...]
+P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,13 @@ class Entity:
 
     def _of_what(self, settings: Mapping[str, Any]) -> None:
         self.table: str | None = settings.get("table")
-        self.depends_on: dict[str, tuple[str, ...]] = {
-            table: _columns(columns) for table, columns in (settings.get("depends_on") or {}).items()
-        }
+        depends_on = settings.get("depends_on") or {}
+        if not isinstance(depends_on, Mapping):
+            raise ConfigError(
+                f"entity {self.name!r}: depends_on is {depends_on!r}: give each table and the column that"
+                " names the key, such as {'orders': 'customer_id'}"
+            )
+        self.depends_on = {table: _columns(columns) for table, columns in depends_on.items()}
         self.key: tuple[str, ...] = _columns(settings.get("key") or self.template.fields)
         self.version: str | None = settings.get("version", "row_version") if self.table else None
         if self.table and self.depends_on:
@@ -115,8 +120,8 @@ class Entity:
                 )
 
     def _how_long(self, settings: Mapping[str, Any]) -> None:
-        lease = settings.get("lease") or LeasePolicy()
-        jitter = settings.get("jitter") or Ttl()
+        lease = self._policy(settings, "lease", LeasePolicy)
+        jitter = self._policy(settings, "jitter", Ttl)
         self.pace = Pace(
             duration_ms("LeasePolicy.hold", lease.hold),
             duration_ms("LeasePolicy.wait", lease.wait),
@@ -131,6 +136,12 @@ class Entity:
         )
         self.tombstone_ttl_ms = self._ms(settings, "tombstone_ttl", 0, 0)
 
+    def _policy(self, settings: Mapping[str, Any], name: str, kind: type[P]) -> P:
+        policy = settings.get(name)
+        if policy is not None and not isinstance(policy, kind):
+            raise ConfigError(f"entity {self.name!r}: {name} is {policy!r}: give {name}={kind.__name__}(…)")
+        return kind() if policy is None else policy
+
     def _ms(self, settings: Mapping[str, Any], name: str, default: Duration, least_ms: int) -> int:
         return duration_ms(f"{name} of entity {self.name!r}", settings.get(name, default), least_ms=least_ms)
 
@@ -141,7 +152,7 @@ class Entity:
         self.consistency: Level = settings.get("consistency") or Eventual()
         if not isinstance(self.consistency, Eventual | Strong):
             raise ConfigError(f"entity {self.name!r}: consistency is {self.consistency!r}, not Eventual() or Strong()")
-        self.on_failure: OnFailure = settings.get("on_failure") or OnFailure()
+        self.on_failure = self._policy(settings, "on_failure", OnFailure)
         self.write: WriteMode = settings.get("write", "through")
         one_of(f"write of entity {self.name!r}", self.write, ("through", "populate", "invalidate"))
         if self.strong and not (self.table or self.depends_on):
