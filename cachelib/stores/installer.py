@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -72,8 +72,11 @@ class TriggerMaker(Protocol):
     def triggers(self, conn: Connection, shape: TableShape, home: str) -> Triggers:
         """Look which triggers are there."""
 
-    def apply(self, engines: Engines, shape: TableShape, home: str, step: Step, record: Record) -> Installed:
-        """Bring column and triggers about in one transaction, and write the record in it."""
+    def apply(self, engines: Engines, shape: TableShape, home: str, plan: Planned) -> Installed:
+        """Bring column and triggers about in one transaction, and write the record in it.
+
+        Ask for the plan where nobody else can be installing.
+        """
 
     def remove(self, engines: Engines, shape: TableShape, home: str, record: Record) -> Installed:
         """Drop triggers and column in one transaction, and write the record in it."""
@@ -110,6 +113,17 @@ class Record:
         conn.execute(companions(home).write_table, {"name": self.table, "spec": spec, "digest": self.digest})
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, and what will be remembered of it."""
+
+    step: Step
+    record: Record
+
+
+Planned: TypeAlias = Callable[[Connection], Plan | None]
+
+
 class Installer:
     """`install`, `uninstall` and `status` for any database."""
 
@@ -137,16 +151,25 @@ class Installer:
         with self._engines.connect("side", f"looking at table {table!r}") as conn:
             shape = self._catalogue.shape(conn, name, key, [c for c in watch if c not in key], version)
         home = self.create_log()
+
+        def plan(conn: Connection) -> Plan | None:
+            return self._plan(conn, shape, home, tuple(key))
+
         with self._engines.connect("side", f"looking at table {table!r}") as conn:
-            has_column = version in self._catalogue.columns(conn, name)
-            triggers = self._maker.triggers(conn, shape, home)
-            before = self._record(conn, home, table)
+            if plan(conn) is None:
+                return Installed(table, changed=False)
+        # Looked at again under the lock: somebody else may be installing.
+        return self._maker.apply(self._engines, shape, home, plan)
+
+    def _plan(self, conn: Connection, shape: TableShape, home: str, key: tuple[str, ...]) -> Plan | None:
+        table = shape.table.given
+        has_column = shape.version in self._catalogue.columns(conn, shape.table)
+        before = self._record(conn, home, table)
+        step = self._step(table, shape.version, has_column, self._maker.triggers(conn, shape, home), before)
         digest = self._maker.digest(shape, home)
-        step = self._step(table, version, has_column, triggers, before)
         if step == "keep" and before is not None and before.digest == digest:
-            return Installed(table, changed=False)
-        record = Record(table, tuple(key), tuple(c.name for c in shape.watch), version, digest)
-        return self._maker.apply(self._engines, shape, home, step, record)
+            return None
+        return Plan(step, Record(table, key, tuple(c.name for c in shape.watch), shape.version, digest))
 
     def _step(self, table: str, version: str, has_column: bool, triggers: Triggers, before: Record | None) -> Step:
         if before is None:

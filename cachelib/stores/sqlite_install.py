@@ -7,7 +7,7 @@ import time
 from sqlalchemy import Connection, text
 
 from cachelib.stores.engines import Engines
-from cachelib.stores.installer import Installed, Record, Step, Triggers
+from cachelib.stores.installer import Installed, Planned, Record, Step, Triggers
 from cachelib.stores.names import TableShape, literal, quote
 from cachelib.stores.sqlite_triggers import script
 from cachelib.stores.statements import run
@@ -36,18 +36,21 @@ class SQLiteTriggerMaker:
             tuple(name for name in wanted if name in there), tuple(name for name in wanted if name not in there)
         )
 
-    def apply(self, engines: Engines, shape: TableShape, home: str, step: Step, record: Record) -> Installed:
+    def apply(self, engines: Engines, shape: TableShape, home: str, plan: Planned) -> Installed:
         """See `TriggerMaker.apply`."""
         made = script(shape).triggers
         with engines.writing(f"installing on table {shape.table.given!r}") as conn:
             begun = time.monotonic()
+            planned = plan(conn)
+            if planned is None:
+                return Installed(shape.table.given, changed=False)
             for name in made:
                 run(conn, f"drop trigger if exists {quote(name)}")
-            _column(conn, shape, step)
+            _column(conn, shape, planned.step)
             for statement in made.values():
                 run(conn, statement)
-            record.write(conn, home)
-        return Installed(shape.table.given, True, step, (time.monotonic() - begun) * 1000, 1)
+            planned.record.write(conn, home)
+        return Installed(shape.table.given, True, planned.step, (time.monotonic() - begun) * 1000, 1)
 
     def remove(self, engines: Engines, shape: TableShape, home: str, record: Record) -> Installed:
         """See `TriggerMaker.remove`."""
