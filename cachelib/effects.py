@@ -78,14 +78,26 @@ def _both(older: Effect, newer: Effect) -> Effect:
     if older.force:
         return older
     if older.version and newer.version:
-        if newer.version > older.version:
-            return newer
-        # A create that does not rise: a counter that began anew, or a log that was rewound.
-        again = newer.change.op == "create" and newer.version != older.version
-        return replace(newer, force=True) if again else older
+        return _newest(older, newer)
     if older.version == newer.version and older.change.op == newer.change.op == "create":
         return newer
     return replace(newer, force=True)
+
+
+def _newest(older: Effect, newer: Effect) -> Effect:
+    """Of two changes with versions: the higher, and what the lower says beyond its version.
+
+    A create says more: it voids absence whatever its version, as a counter may have begun anew.
+    """
+    if newer.version > older.version:
+        if older.change.op != "create" or newer.change.op == "create":
+            return newer
+        if newer.change.op == "update":
+            return replace(newer, change=replace(newer.change, op="create"))
+        return replace(newer, force=True)  # created and gone: no single change says both
+    # A create that does not rise: a counter that began anew, or a log that was rewound.
+    again = newer.change.op == "create" and (newer.version, "create") != (older.version, older.change.op)
+    return replace(newer, force=True) if again else older
 
 
 def _each(entity: Entity, keys: Iterable[Any], version: Version, change: RowChange) -> list[Effect]:
