@@ -1,0 +1,135 @@
+"""What the commands do: set the stage, run the load, judge it, say what was found."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cachelib.errors import ConfigError
+from loadgen.faults import Killer, OneOutage
+from loadgen.judge import INVALID, OBJECTIVE_FAILED, Figures, judge
+from loadgen.report import Watch, save, show
+from loadgen.scenario import Load, run
+from loadgen.stage import Stage, StageSettings
+
+ACHIEVED_LEAST = 0.9
+"""A run that offered less than this share of its rate has measured the generator."""
+OUTAGE_S = 4.0
+STRONG_HITS_LEAST = 0.8
+BROKEN_SETTLE_S = 4.0
+
+
+def plain_run(settings: Mapping[str, Any], json_path: Path | None) -> int:
+    """`loadgen run`; the exit code."""
+    load = Load(
+        **{name: settings[name] for name in ("seconds", "readers", "read_rate", "arrivals", "target", "seed")},
+        **{name: settings[name] for name in ("write_rate", "behind_rate", "probers", "strong_share")},
+        reader_threads=settings["threads"],
+        exponent=settings["zipf"],
+    )
+    stage_settings = StageSettings(
+        "rows", settings["backend"], settings["cache"], settings["invalidator"], keys=settings["keys"]
+    )
+    console = Console()
+    with Stage(stage_settings) as stage, Watch(console, "loadgen run", load.seconds) as watch:
+        figures = judge(run(stage, load, watch.tick, watch.say))
+    show(console, "loadgen run", figures)
+    if json_path is not None:
+        save(json_path, figures.as_dict() | {"load": _plain(load)})
+    return _exit_code(console, figures, load)
+
+
+def _exit_code(console: Console, figures: Figures, load: Load) -> int:
+    offered = load.read_rate * load.seconds
+    if load.arrivals != "closed" and figures.reads < ACHIEVED_LEAST * offered and not figures.failures:
+        console.print(
+            f"INVALID: {figures.reads:,} of {offered:,.0f} reads were made: offer less, or use more processes"
+        )
+        return INVALID
+    return figures.exit_code
+
+
+# --- the demonstration ---------------------------------------------------------------------------
+
+
+def demonstration(backend: str, seconds: float, broken: str, json_path: Path) -> int:
+    """`make demo`; the exit code."""
+    if broken not in ("", "invalidator"):
+        raise ConfigError(f"DEMO_BREAK is {broken!r}: it takes 'invalidator', or nothing")
+    console, began = Console(), time.monotonic()
+    load = Load(
+        seconds=seconds,
+        readers=3,
+        read_rate=2000.0,
+        write_rate=20.0,
+        behind_rate=12.0,
+        probers=2,
+        probe_rate=6.0,
+        gone_share=0.02,
+        strong_share=0.3,
+        settle_within_s=BROKEN_SETTLE_S if broken else 15.0,
+    )
+    console.print(f"Setting up: a SQLite file of airports, {backend}, and the invalidator.", highlight=False)
+    with Stage(StageSettings("airports", backend, invalidator=not broken)) as stage:
+        rows = sum(map(len, stage.keys))
+        console.print(f"{rows:,} rows are in the store ({time.monotonic() - began:.1f} s).", highlight=False)
+        with Watch(console, f"demo on {backend}", seconds) as watch:
+            if broken:
+                watch.say("DEMO_BREAK: the invalidator is not started, and nothing tells the cache of plain SQL")
+            director = None if broken else OneOutage(stage, watch.say, min(OUTAGE_S, seconds / 6))
+            figures = judge(run(stage, load, watch.tick, watch.say, director))
+    show(console, f"demo on {backend}, {seconds:g} s", figures)
+    save(json_path, figures.as_dict() | {"broken": broken or None, "load": _plain(load), "processors": os.cpu_count()})
+    console.print(f"All figures are in {json_path}; loadgen/README.md says how each is defined.", highlight=False)
+    return figures.exit_code
+
+
+# --- the kill test -------------------------------------------------------------------------------
+
+
+def kill_test(backend: str, seconds: float, seed: int, json_path: Path | None) -> int:
+    """`loadgen faults`; the exit code. First the same load without faults, for the share of strong hits."""
+    console = Console()
+    wild = Load(
+        seconds=seconds,
+        read_rate=800.0,
+        writers=2,
+        writer_threads=1,
+        probers=1,
+        seed=seed,
+        settle_within_s=30.0,
+        warm=True,
+    )
+    calm = replace(wild, seconds=max(5.0, min(20.0, seconds / 6)))
+    with Stage(StageSettings("rows", backend)) as stage, Watch(console, f"calm on {backend}", calm.seconds) as watch:
+        before = judge(run(stage, calm, watch.tick, watch.say))
+    show(console, f"without faults on {backend}, {calm.seconds:g} s", before)
+    with Stage(StageSettings("rows", backend)) as stage, Watch(console, f"faults on {backend}", seconds) as watch:
+        killer = Killer(stage, watch.say, seed, every_s=(0.5, min(4.0, seconds / 8)))
+        after = judge(run(stage, wild, watch.tick, watch.say, killer))
+    show(console, f"with faults on {backend}, {seconds:g} s", after)
+    kills = ", ".join(f"{name} {count}" for name, count in sorted(killer.kills.items())) or "none"
+    console.print(f"kills: {kills}", highlight=False)
+    failures = [*(f"without faults: {one}" for one in before.failures), *after.failures]
+    if before.strong_hit_ratio < STRONG_HITS_LEAST:
+        failures.append(f"without faults only {before.strong_hit_ratio:.1%} of the strong reads were hits")
+    if json_path is not None:
+        save(
+            json_path,
+            {"calm": before.as_dict(), "faults": after.as_dict(), "kills": killer.kills, "failures": failures},
+        )
+    verdict = (
+        "FAILED: " + "; ".join(failures) if failures else f"PASSED: {killer.kills.total()} kills, no promise broken"
+    )
+    console.print(verdict, style="bold", highlight=False, soft_wrap=True)
+    return OBJECTIVE_FAILED if failures else 0
+
+
+def _plain(load: Load) -> dict[str, Any]:
+    return {name: getattr(load, name) for name in Load.__slots__}

@@ -1,0 +1,118 @@
+"""The stage of a run: a folder, a filled store with its change log, a cache server, the invalidator.
+
+`with Stage(…) as stage:` sets all of it up, and takes down what it has started, also after a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cachelib.errors import ConfigError
+from cachelib.stores import SqlStore
+from loadgen.record import ABSENT, stamp_of
+from loadgen.servers import Invalidator, Memcached, Redis, cache_server
+from loadgen.tables import DATASETS, Dataset, Subject, fill_airports, fill_rows
+from loadgen.targets import connect
+from loadgen.worker import keys_file
+
+
+@dataclass(frozen=True, slots=True)
+class StageSettings:
+    """`cache_url`: a running server instead of one of our own. `invalidator`: start it."""
+
+    dataset: str
+    backend: str = "redis"
+    cache_url: str | None = None
+    invalidator: bool = True
+    keys: int = 1000
+    payload_bytes: int = 100
+
+
+class Stage:
+    """See the module."""
+
+    def __init__(self, settings: StageSettings) -> None:
+        self.settings = settings
+        self.dataset: Dataset = DATASETS[settings.dataset]
+        self.folder = Path(tempfile.mkdtemp(prefix="loadgen-"))
+        self.store_url = f"sqlite:///{self.folder / 'store.db'}"
+        self.namespace = "loadgen"
+        self.server: Redis | Memcached | None = None
+        self.invalidator: Invalidator | None = None
+        self.keys: list[list[str]] = []
+        self.first: list[dict[str, int]] = []
+        """By subject, the version of every row before the load."""
+
+    def __enter__(self) -> Self:
+        try:
+            if self.settings.cache_url is None:
+                self.server = cache_server(self.settings.backend, self.folder)
+                self.server.start()
+            self._fill()
+            if self.settings.invalidator:
+                self.invalidator = self.new_invalidator()
+                self.invalidator.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    @property
+    def cache_url(self) -> str:
+        """Where the cache is."""
+        if self.settings.cache_url is not None:
+            return self.settings.cache_url
+        if self.server is None:
+            raise ConfigError("the stage has no cache: enter it first")
+        return self.server.url
+
+    def new_invalidator(self) -> Invalidator:
+        """The daemon for this stage, not started."""
+        return Invalidator(self.folder, self.store_url, self.cache_url, self.dataset.entities, self.namespace)
+
+    def _fill(self) -> None:
+        with closing(connect(self.store_url)) as database:
+            database.execute("pragma journal_mode = wal")
+            database.execute("begin")
+            if self.settings.dataset == "airports":
+                self.keys = fill_airports(database)
+            else:
+                self.keys = fill_rows(database, self.settings.keys, self.settings.payload_bytes)
+            database.execute("commit")
+        store = SqlStore(self.store_url)
+        for subject in self.dataset.subjects:
+            store.install(subject.table, key=subject.key)
+        store.close()
+        keys_file(self.folder).write_text(json.dumps(self.keys))
+        self.first = [{key: version for key, (version, _) in self.rows(one).items()} for one in self.dataset.subjects]
+
+    def rows(self, subject: Subject) -> Mapping[str, tuple[int, int]]:
+        """Version and stamp of every row in the store now."""
+        columns = f"{subject.key}, {subject.entity.version}, writer, seq"
+        with closing(connect(self.store_url)) as database:
+            found = database.execute(f"select {columns} from {subject.table}").fetchall()
+        return {key: (version, stamp_of(writer, seq)) for key, version, writer, seq in found}
+
+    def close(self) -> None:
+        """Stop what was started, by its pid, and remove the folder."""
+        for server in (self.invalidator, self.server):
+            if server is not None:
+                server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+NO_ROW = (0, ABSENT)
+"""What stands for a row that does not exist."""

@@ -1,0 +1,207 @@
+"""What is put under load: the library, or a cache without invalidation that shows what the checker finds.
+
+A target reads one key and writes one key; `Behind` is the writer that no cache hears of.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any, Protocol, TypeAlias
+
+from cachelib import Cache, CommitUnknown, StoreError, Unconfirmed
+from cachelib.errors import ConfigError
+from cachelib.metrics import EVENTS, LOADS
+from cachelib.stores import SqlStore
+from loadgen.record import ABSENT, SOURCES, WRONG, Result, Source, Status, stamp_of
+from loadgen.tables import Dataset, Subject
+
+BUSY_TIMEOUT_S = 10.0
+
+Seen: TypeAlias = tuple[int, int, int]
+"""What a read returned: version (0: an absence without one), stamp, source."""
+
+
+class Target(Protocol):
+    """Something with keys."""
+
+    def read(self, subject: Subject, key: str) -> Seen:
+        """One read. Raises what the target raises."""
+
+    def write(self, subject: Subject, key: str, writer: int, seq: int, *, gone: bool) -> Result:
+        """Write one row with this stamp, or delete it (`gone`). An error is in the result."""
+
+    def counters(self) -> Mapping[str, int]:
+        """`store_loads` and `loads_without_leases` so far; see the README."""
+
+    def close(self) -> None:
+        """Close every connection."""
+
+
+def target_of(kind: str, cache_url: str, store_url: str, dataset: Dataset, namespace: str) -> Target:
+    """The target that the command line names. Raises `ConfigError`."""
+    if kind == "library":
+        return Library(cache_url, store_url, dataset, namespace)
+    if kind == "forgetful":
+        return Forgetful(store_url)
+    raise ConfigError(f"target is {kind!r}: it takes 'library' or 'forgetful'")
+
+
+def stamp_in(value: Mapping[str, Any], subject: Subject, key: str) -> int:
+    """The stamp of a row that a read returned for this key."""
+    return stamp_of(value["writer"], value["seq"]) if value[subject.key] == key else WRONG
+
+
+class Library:
+    """cachelib over a SQL store."""
+
+    def __init__(self, cache_url: str, store_url: str, dataset: Dataset, namespace: str) -> None:
+        self._store = SqlStore(store_url)
+        entities = [subject.entity for subject in dataset.subjects]
+        self._cache = Cache(cache_url, store=self._store, entities=entities, namespace=namespace)
+        self._read = self._cache.read
+
+    def read(self, subject: Subject, key: str) -> Seen:
+        """See `Target.read`."""
+        answer = self._read(subject.entity, key)
+        stamp = stamp_in(answer.value, subject, key) if answer.found else ABSENT
+        return answer.version, stamp, SOURCES.get(answer.source, Source.OTHER)
+
+    def write(self, subject: Subject, key: str, writer: int, seq: int, *, gone: bool) -> Result:
+        """See `Target.write`."""
+        named = {"key": key, "writer": writer, "seq": seq}
+        sql = _Sql(subject, ":key", ":writer", ":seq")
+        try:
+            with self._cache.transaction() as tx:
+                changed = tx.execute(sql.delete if gone else sql.update, named).rowcount
+                if not changed and not gone:
+                    changed = tx.execute(sql.insert, named).rowcount
+        except Unconfirmed as error:
+            return Result(Status.UNCONFIRMED, error.version or 0, error)
+        except CommitUnknown as error:
+            return Result(Status.UNKNOWN, 0, error)
+        except StoreError as error:
+            return Result(Status.REFUSED, 0, error)
+        if not changed:
+            return Result(Status.NOTHING)
+        written = tx.written
+        assert written is not None  # the block ended without an error
+        return Result(Status.ACKNOWLEDGED, written.version)
+
+    def counters(self) -> Mapping[str, int]:
+        """See `Target.counters`."""
+        loads = misses = 0
+        for (metric, _, label), count in self._cache.metrics.values().items():
+            loads += count if metric == LOADS else 0
+            misses += count if metric == EVENTS and label == "miss" else 0
+        return {"store_loads": loads, "loads_without_leases": misses}
+
+    def close(self) -> None:
+        """See `Target.close`."""
+        self._cache.close()
+        self._store.close()
+
+
+class Behind:
+    """Plain SQL on the SQLite file itself. One thread's."""
+
+    def __init__(self, store_url: str) -> None:
+        self._database = connect(store_url)
+
+    def write(self, subject: Subject, key: str, writer: int, seq: int, *, gone: bool) -> Result:
+        """Commit one change, in a transaction of its own."""
+        sql = _Sql(subject, "?1", "?2", "?3")
+        named = (key, writer, seq)
+        try:
+            self._database.execute("begin immediate")
+            try:
+                version = self._change(sql, named, gone=gone)
+                self._database.execute("commit")
+            except BaseException:
+                self._database.execute("rollback")
+                raise
+        except sqlite3.Error as error:
+            return Result(Status.REFUSED, 0, error)
+        return Result(Status.ACKNOWLEDGED, version) if version else Result(Status.NOTHING)
+
+    def _change(self, sql: _Sql, named: tuple[str, int, int], *, gone: bool) -> int:
+        before = self._version(sql, named[0])
+        if gone:
+            # A delete draws a version of its own, which no row shows. The next number above the row's stands
+            # for it: above all that was before, and below whatever is inserted later.
+            return before + 1 if self._database.execute(sql.delete, named[:1]).rowcount else 0
+        if not self._database.execute(sql.update, named).rowcount:
+            self._database.execute(sql.insert, named)
+        return self._version(sql, named[0])
+
+    def _version(self, sql: _Sql, key: str) -> int:
+        found = self._database.execute(sql.version, (key,)).fetchone()
+        return int(found[0]) if found else 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+class Forgetful:
+    """Each process keeps what it has read, and hears of nobody else's writes. It must be found stale."""
+
+    def __init__(self, store_url: str) -> None:
+        self._store_url = store_url
+        self._kept: dict[tuple[str, str], Seen] = {}
+        self._own = threading.local()
+        self._loads = 0
+
+    def read(self, subject: Subject, key: str) -> Seen:
+        """See `Target.read`."""
+        kept = self._kept.get((subject.table, key))
+        if kept is not None:
+            return kept
+        self._loads += 1
+        with closing(connect(self._store_url)) as database:
+            database.row_factory = sqlite3.Row
+            row = database.execute(f"select * from {subject.table} where {subject.key} = ?", (key,)).fetchone()
+        seen = (row["row_version"], stamp_in(row, subject, key)) if row else (0, ABSENT)
+        self._kept[subject.table, key] = (*seen, Source.HIT)
+        return *seen, Source.FILLED
+
+    def write(self, subject: Subject, key: str, writer: int, seq: int, *, gone: bool) -> Result:
+        """See `Target.write`."""
+        if not hasattr(self._own, "writer"):
+            self._own.writer = Behind(self._store_url)
+        result: Result = self._own.writer.write(subject, key, writer, seq, gone=gone)
+        self._kept.pop((subject.table, key), None)
+        return result
+
+    def counters(self) -> Mapping[str, int]:
+        """See `Target.counters`."""
+        return {"store_loads": self._loads, "loads_without_leases": self._loads}
+
+    def close(self) -> None:
+        """Its threads' connections end with them."""
+
+
+class _Sql:
+    """One subject's statements, with the database's own marks for key, writer and seq."""
+
+    def __init__(self, subject: Subject, key: str, writer: str, seq: str) -> None:
+        table, column = subject.table, subject.key
+        self.update = f"update {table} set writer = {writer}, seq = {seq}, {subject.change} where {column} = {key}"
+        self.insert = f"insert into {table} ({column}, writer, seq) values ({key}, {writer}, {seq})"
+        self.delete = f"delete from {table} where {column} = {key}"
+        self.version = f"select {subject.entity.version} from {table} where {column} = {key}"
+
+
+def sqlite_file(store_url: str) -> str:
+    """The file of a SQLite store. Raises `ConfigError` for others: the writers behind the library speak SQLite."""
+    scheme, _, path = store_url.partition(":///")
+    if not scheme.startswith("sqlite") or not path:
+        raise ConfigError(f"the store is {store_url!r}: give sqlite:///file.db")
+    return path
+
+
+def connect(store_url: str) -> sqlite3.Connection:
+    """A connection that begins and commits only when told to."""
+    return sqlite3.connect(sqlite_file(store_url), timeout=BUSY_TIMEOUT_S, isolation_level=None)
