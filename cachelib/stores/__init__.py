@@ -10,10 +10,12 @@ from cachelib.errors import MissingExtra
 if TYPE_CHECKING:
     from cachelib.stores.installer import Installed, TableStatus
     from cachelib.stores.sql import SqlStore
+    from cachelib.stores.sql_async import AsyncSqlStore
 
-__all__ = ["Installed", "SqlStore", "TableStatus"]
+__all__ = ["SqlStore", "AsyncSqlStore", "Installed", "TableStatus"]
 
 _MODULES = {
+    "AsyncSqlStore": "cachelib.stores.sql_async",
     "Installed": "cachelib.stores.installer",
     "SqlStore": "cachelib.stores.sql",
     "TableStatus": "cachelib.stores.installer",
