@@ -50,18 +50,22 @@ class Feed:
 
     def next(self, limit: int, timeout_s: float) -> list[Work]:
         """What is to be applied next; perhaps nothing. Raises `StoreError`, `LogGap`; both may be tried again."""
-        works = self._looks.due()
-        if works:
-            self._metrics.second_looks.inc(len(works))
-        if works or self._looks.full:
-            return works
+        if self._looks.full:
+            return self._second()
         polled = self.source.poll(limit, min(timeout_s, _LOOK_AGAIN_S) if self._looks.pending else timeout_s)
         try:
-            return self._looks.first(self._work(polled))
+            works = self._looks.first(self._work(polled))
         except Exception:
             # What was polled is not applied yet: it must come again.
             self.source.seek(polled.before)
             raise
+        return [*self._second(), *works]
+
+    def _second(self) -> list[Work]:
+        works = self._looks.due()
+        self._metrics.second_looks.inc(len(works))
+        self._metrics.second_pending.set(self._looks.pending)
+        return works
 
     def _work(self, polled: Polled) -> Work:
         reading = self._rules().read(polled.events)
@@ -101,6 +105,5 @@ class Feed:
                 metrics.bad_keys.labels(entity).inc()
         metrics.keys.inc(reading.keys)
         metrics.coalesced.inc(reading.keys - len(reading.effects))
-        metrics.second_pending.set(self._looks.pending)
         if polled.events:
             metrics.poll_size.observe(len(polled.events))

@@ -60,9 +60,9 @@ class Fleet:
     def done(self) -> Committed | None:
         """What is done for every node that counts; None where none counts, or one has not begun yet."""
         counting = [worker for worker in self._workers if worker.counts]
-        positions = least([worker.confirmed for worker in counting]) if counting else {}
-        if not positions or not all(positions.values()):
+        if not counting or not all(worker.confirmed for worker in counting):
             return None
+        positions = least([worker.confirmed for worker in counting])
         return Committed(positions, frozenset(worker.name for worker in counting))
 
     def drain(self, end: Positions) -> None:

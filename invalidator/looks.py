@@ -63,7 +63,7 @@ class Looks:
 
     def first(self, work: Work) -> list[Work]:
         """What of a work that was just polled is to be applied at once."""
-        if self._visibility is None:
+        if self._visibility is None or not (work.effects or self._waiting):
             return [work]
         self._waiting.append((work, self._visibility.mark(work)))
         self.pending += work.changes

@@ -59,6 +59,7 @@ class Metrics:
             "visibility_seconds", "From a change (the oldest of its poll) to a node's answer.", _SECONDS, "node"
         )
         self.retries = self._counter("retries", "Tries of a node that failed.", "node")
+        self.notes_refused = self._counter("refused_notes", "Positions that a full node had no room for.", "node")
         self.connects = self._counter("connects", "Connections to a node, by where it went on from.", "node", "start")
         self.node_up = self._gauge("node_up", "1 while a node answers.", "node")
         self.node_counts = self._gauge("node_counts", "1 while the committed offset waits for a node.", "node")

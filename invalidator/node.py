@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import tenacity
 
 from cachelib.backends.base import Backend
-from cachelib.errors import CacheError, LogGap, StoreError
+from cachelib.errors import CacheError, CacheFull, LogGap, StoreError
 from cachelib.stores.base import Store
 from invalidator.config import ApplySettings
 from invalidator.epochs import Amnesty, Epochs
@@ -146,8 +146,8 @@ class NodeWorker:
             self.session = self._connect()
         session = self.session
         works = self._next(session)
-        clock_s = self._duties.clock_s
-        due = clock_s() - session.noted_at_s >= self._duties.settings.positions_s
+        now_s = self._duties.clock_s()
+        due = now_s - session.checked_at_s >= self._duties.settings.positions_s
         if due or any(work.effects for work in works):
             self._apply(session, works)
         else:
@@ -156,14 +156,11 @@ class NodeWorker:
             self._number += len(works)
             self.counts = True
         if due:
-            noted = session.noted
-            session.check()
-            session.noted_at_s = clock_s()
-            self.confirmed = noted
+            session.check_instance()
+            session.checked_at_s = now_s
         if self.failing_since_s is not None:
-            self._duties.log.info(
-                "a node answers again", node=self.name, after_s=round(clock_s() - self.failing_since_s, 1)
-            )
+            after_s = round(self._duties.clock_s() - self.failing_since_s, 1)
+            self._duties.log.info("a node answers again", node=self.name, after_s=after_s)
             self.failing_since_s, self.last_error = None, ""
 
     def _next(self, session: Session) -> Sequence[Work]:
@@ -200,7 +197,13 @@ class NodeWorker:
         duties, metrics = self._duties, self._duties.metrics
         layout = duties.epochs.layout()
         began_s = duties.clock_s()
-        answers = session.apply(works, layout, duties.now_ms())
+        try:
+            answers = session.apply(works, layout, duties.now_ms())
+        except CacheFull as full:
+            self._note_refused(full)
+            return
+        session.verify()
+        self.confirmed = session.confirmed
         if not answers:
             return
         metrics.apply_s.labels(self.name).observe(duties.clock_s() - began_s)
@@ -212,6 +215,12 @@ class NodeWorker:
             if work.oldest_us:
                 metrics.visible_s.labels(self.name).observe(max(0, now_us - work.oldest_us) / 1e6)
 
+    def _note_refused(self, full: CacheFull) -> None:
+        self._duties.metrics.notes_refused.labels(self.name).inc()
+        if self.last_error != str(full):
+            self.last_error = str(full)
+            self._duties.log.error("a node has no room for its position", node=self.name, error=self.last_error)
+
     # --- connecting --------------------------------------------------------------------------
 
     def _connect(self) -> Session:
@@ -222,7 +231,8 @@ class NodeWorker:
         end, now_us = self._feed.source.end(), duties.store.now_us()
         instance = self._backend.instance()
         names = [name for at in end for name in note_names(duties.namespace, duties.consumer, at)]
-        notes = found(list(end), self._backend.read_notes(names))
+        raw = self._backend.read_notes(names)
+        notes = found(list(end), raw)
         decision = begin(
             self.name,
             notes,
@@ -245,7 +255,10 @@ class NodeWorker:
             highest=notes.highest if isinstance(decision, Begin) else 0,
         )
         session.begun_anew = session.positions != notes.positions
-        session.check()  # else the notes may be of another start of the server than the instance is
+        session.noted = session.positions
+        if not session.begun_anew:
+            session.written = {name: note for name, note in zip(names, raw, strict=True) if note is not None}
+        session.check_instance()  # else the notes may be of another start of the server than the instance is
         self._connected_to = known
         duties.metrics.node_up.labels(self.name).set(1)
         return session

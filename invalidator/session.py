@@ -8,7 +8,7 @@ from itertools import chain
 
 from cachelib.backends.base import Backend, Batch
 from cachelib.effects import Effect, coalesce
-from cachelib.errors import CacheError, CacheUnavailable
+from cachelib.errors import CacheError, CacheFull, CacheUnavailable
 from cachelib.layout import Layout
 from cachelib.model import Answer, Name, Op
 from invalidator.positions import Note, encode_note, encode_proof, note_names, proof_name
@@ -34,8 +34,9 @@ def batch_for(layout: Layout, namespace: str, effects: Sequence[Effect]) -> list
 class Session:
     """What is known of a node since it was last connected to.
 
-    `noted`: what its notes say. `begun_anew`: its notes, if any, say something else than where we
-    began, so both places have to be written.
+    `noted`: from where the next note leads on. `confirmed`: what the notes surely say. `begun_anew`:
+    they say, if anything, something else than where we began, so both places have to be written.
+    `written`: the notes as they should be there.
     """
 
     backend: Backend
@@ -49,11 +50,13 @@ class Session:
     highest: int = 0
     begun_anew: bool = False
     noted: Positions = field(default_factory=dict)
-    noted_at_s: float = float("-inf")
+    confirmed: Positions = field(default_factory=dict)
+    checked_at_s: float = float("-inf")
+    written: dict[Name, bytes] = field(default_factory=dict)
 
     def jump(self, positions: Positions) -> None:
         """Go on from there instead."""
-        self.positions = positions
+        self.positions = self.noted = positions
         self.highest = 0
         self.begun_anew = True
 
@@ -65,36 +68,63 @@ class Session:
                 self.proof.watermark_us = max(self.proof.watermark_us or 0, work.watermark_us)
 
     def apply(self, works: Sequence[Work], layout: Layout, now_ms: int) -> list[Answer]:
-        """Tell the node. Raises `CacheUnavailable`, after which nothing is known of what it did."""
+        """Tell the node. Raises `CacheUnavailable`, after which nothing is known of what it did.
+
+        Raises `CacheFull` where it was told, and has no room for its position.
+        """
         effects = coalesce(chain.from_iterable(work.effects for work in works))
         batch: Batch = batch_for(layout, self.namespace, effects)
-        since = self.positions
         self.skip(works)
         self.highest = max([self.highest, *(work.highest for work in works)])
         settled = layout.next is None
         self.proof.learn(self.positions, None, settled=settled)
-        results = self.backend.apply(batch, dict(self._notes(since, settled=settled)), now_ms)
+        notes = dict(self._notes(self.noted))
+        try:
+            results = self.backend.apply(batch, notes | self._proof(settled=settled), now_ms)
+        except CacheFull:
+            # The operations were answered; only there is no room for the position. So the node goes on
+            # being told, and has to be told again what came since its notes if it is lost.
+            self.written, self.noted = {}, self.positions
+            raise
         answers = [result for result in results if not isinstance(result, CacheError)]
         if len(answers) < len(results):
             raise next(result for result in results if isinstance(result, CacheError))
-        self.noted = self.positions
-        self.begun_anew = False
+        self.written |= notes
+        self.noted, self.begun_anew = self.positions, False
         return answers
 
-    def _notes(self, since: Positions, *, settled: bool) -> Iterator[tuple[Name, bytes]]:
-        for partition, upto in self.positions.items():
-            names = note_names(self.namespace, self.consumer, partition)
-            note = encode_note(Note(since.get(partition, ""), upto, self.highest, self.store, self.proof.watermark_us))
-            turn = self.turns.get(partition, 0)
-            self.turns[partition] = 1 - turn
-            for name in names if self.begun_anew else names[turn : turn + 1]:
-                yield name, note
-        if self.proof.caught_up:
-            claim_us = self.proof.claim_us(settled=settled)
-            yield proof_name(self.namespace), encode_proof(self.instance, self.store, claim_us, len(self.positions))
+    def verify(self) -> None:
+        """Raise `CacheUnavailable` unless the node still has both notes. To be called before the next are written.
 
-    def check(self) -> None:
-        """Raise `CacheUnavailable` where another start of the server answers: a backend reconnects by itself."""
+        A backend reconnects by itself. If the server came back with old data in between, the note
+        that was not just written is an older one. Read again now, the two do not join; after another
+        write they would.
+        """
+        written = self.written
+        if written and self.backend.read_notes(list(written)) != list(written.values()):
+            raise CacheUnavailable("the node lost its position: it was restarted, or evicts")
+        if written:
+            self.confirmed = self.positions
+
+    def check_instance(self) -> None:
+        """Raise `CacheUnavailable` where another start of the server answers."""
         instance = self.backend.instance()
         if instance != self.instance:
             raise CacheUnavailable(f"the node was restarted or replaced: {self.instance} before, {instance} now")
+
+    def _notes(self, since: Positions) -> Iterator[tuple[Name, bytes]]:
+        for partition, upto in self.positions.items():
+            names = note_names(self.namespace, self.consumer, partition)
+            note = Note(since.get(partition, ""), upto, self.highest, self.store, self.proof.watermark_us)
+            raw = encode_note(note)
+            turn = self.turns.get(partition, 0)
+            self.turns[partition] = 1 - turn
+            for name in names if self.begun_anew else names[turn : turn + 1]:
+                yield name, raw
+
+    def _proof(self, *, settled: bool) -> dict[Name, bytes]:
+        if not self.proof.caught_up:
+            return {}
+        claim_us = self.proof.claim_us(settled=settled)
+        raw = encode_proof(self.instance, self.store, claim_us, len(self.positions))
+        return {proof_name(self.namespace): raw}
