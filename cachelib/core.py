@@ -135,7 +135,7 @@ class Core:
         """The hit path of an entity; None where each read has to be thought about."""
         entity, layout = known.entity, view.layout
         prefixes = layout.prefixes(self.namespace, entity.name)
-        if layout.mode(entity.name) is Mode.BYPASS or (entity.strong and len(prefixes) > 1):
+        if layout.mode(entity.name) is Mode.BYPASS or (entity.strong and (len(prefixes) > 1 or view.unread)):
             return None
         lane = Lane(entity, prefixes[0], known.tally)
         view.lanes[entity] = lane
