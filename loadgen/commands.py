@@ -74,6 +74,7 @@ def demonstration(backend: str, seconds: float, broken: str, json_path: Path) ->
         gone_share=0.02,
         strong_share=0.3,
         settle_within_s=BROKEN_SETTLE_S if broken else 15.0,
+        warm=True,
     )
     console.print(f"Setting up: a SQLite file of airports, {backend}, and the invalidator.", highlight=False)
     with Stage(StageSettings("airports", backend, invalidator=not broken)) as stage:

@@ -114,6 +114,7 @@ def run(
         with breaking:
             fleet.run(TICK_S, tick)
         progress = fleet.finish()
+    stage.check_servers()
     said("the load has ended; comparing every key of the cache with the store")
     settled = comparison.settle(load_.settle_within_s)
     outages = director.outages if director else ()

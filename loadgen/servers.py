@@ -1,7 +1,8 @@
 """The processes that a run starts beside its workers: a cache server and the invalidator.
 
 Each is started in a session of its own (Ctrl-C is the coordinator's), stopped by its pid, and
-killed by the kernel should the coordinator be killed (`setpriv`, where there is one).
+killed by the kernel should the coordinator be killed (`setpriv`, where there is one). The kernel
+watches the *thread* that started the child, so all are started from one that lives as long as we do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -33,6 +35,8 @@ PROBE_EVERY_S = 0.02
 PORTS = (20_000, 32_000)
 
 Backend: TypeAlias = Literal["redis", "memcached"]
+
+_starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
 
 
 class ServerFailed(CacheError):
@@ -68,15 +72,7 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until it answers. Raises `ServerFailed`."""
-        setpriv = shutil.which("setpriv")
-        with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*([setpriv, "--pdeathsig=KILL"] if setpriv else []), *self.command()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._process = _starter.submit(self._popen).result()
         deadline = time.monotonic() + START_S
         while self.running and time.monotonic() < deadline:
             try:
@@ -87,6 +83,17 @@ class Server:
             time.sleep(PROBE_EVERY_S)
         self.kill()
         raise ServerFailed(f"{self.name} did not start: {self.last_words()}")
+
+    def _popen(self) -> subprocess.Popen[bytes]:
+        setpriv = shutil.which("setpriv")
+        with self.log_file.open("ab") as log:
+            return subprocess.Popen(
+                [*([setpriv, "--pdeathsig=KILL"] if setpriv else []), *self.command()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def kill(self) -> None:
         """Kill -9, and wait until it is gone."""

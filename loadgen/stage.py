@@ -18,7 +18,7 @@ from typing import Self
 from cachelib.errors import ConfigError
 from cachelib.stores import SqlStore
 from loadgen.record import ABSENT, stamp_of
-from loadgen.servers import Invalidator, Memcached, Redis, cache_server
+from loadgen.servers import Invalidator, Memcached, Redis, ServerFailed, cache_server
 from loadgen.tables import DATASETS, Dataset, Subject, fill_airports, fill_rows
 from loadgen.targets import connect
 from loadgen.worker import keys_file
@@ -100,6 +100,12 @@ class Stage:
         with closing(connect(self.store_url)) as database:
             found = database.execute(f"select {columns} from {subject.table}").fetchall()
         return {key: (version, stamp_of(writer, seq)) for key, version, writer, seq in found}
+
+    def check_servers(self) -> None:
+        """Raises `ServerFailed` where a server has ended by itself: then the run says nothing."""
+        for server in (self.invalidator, self.server):
+            if server is not None and not server.running:
+                raise ServerFailed(f"{server.name} ended by itself: {server.last_words()}")
 
     def close(self) -> None:
         """Stop what was started, by its pid, and remove the folder."""
