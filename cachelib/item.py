@@ -116,8 +116,8 @@ def _fill(item: Item | None, op: Fill, now_ms: int) -> State:
     version = op.version
     if version == 0 and _may_claim_floor(item, op):
         version = item.floor
-    if version < item.floor:  # I3
-        return item, BelowFloor(item.floor)
+    if version < item.floor:  # I3; a token is used once: the next reader need not wait for this lease to end
+        return item.but(lease=0, lease_until_ms=0), BelowFloor(item.floor)
     absent = op.content.kind is Kind.ABSENCE
     return Item(
         content=op.content,
@@ -185,10 +185,16 @@ def _hides_a_create(item: Item, change: RowOp) -> bool:
 
 
 def _revoke(item: Item | None, op: Revoke, now_ms: int) -> State:
-    if item is None or (op.create and not _hides_a_create(item, "create")):
+    if item is None or (op.create and not _may_hide_a_create(item)):
         return item, NoOp()
     void = _stale(item, op.stale_ttl_ms, now_ms)
     return void.but(void=True, floor=0, floor_gone=False, lease=0, lease_until_ms=0), Revoked()  # I1: as if evicted
+
+
+def _may_hide_a_create(item: Item) -> bool:
+    """A create without a version raises no floor against a load that saw no row yet, so its lease has to go:
+    lease, load (no row), create, revoke, fill (absence)."""
+    return item.lease != 0 or _hides_a_create(item, "create")
 
 
 def _release(item: Item | None, op: Release) -> State:

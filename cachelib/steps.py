@@ -15,6 +15,7 @@ from cachelib.errors import CacheError, CacheUnavailable, DecodeError, LaterCode
 from cachelib.item import may_serve_stale, serves
 from cachelib.model import (
     ANY,
+    BelowFloor,
     Content,
     Fill,
     Get,
@@ -164,13 +165,15 @@ async def _load_and_store(port: Port, plan: ReadPlan, token: Token) -> Found:
     if isinstance(answer, Stored):
         return _loaded_found(loaded, "filled")
     port.note("fill_refused")
-    return await _own_load(port, plan, loaded)
+    # No floor lets content without a version in, and leases would keep that floor alive: as if evicted.
+    stuck = isinstance(answer, BelowFloor) and loaded.version == 0
+    return await _own_load(port, plan, loaded, stuck)
 
 
-async def _own_load(port: Port, plan: ReadPlan, loaded: Loaded) -> Found:
+async def _own_load(port: Port, plan: ReadPlan, loaded: Loaded, stuck: bool = False) -> Found:
     """The item does not hold what was loaded. A strong read may return it only once no one
     can be shown anything older (I8)."""
-    if plan.strong:
+    if plan.strong or stuck:
         op: Op = RaiseFloor(loaded.version, "update", plan.lives.stale_ttl_ms)
         if loaded.version == 0:
             op = Revoke(plan.lives.stale_ttl_ms)
