@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from cachelib.errors import CacheError
-from cachelib.model import Answer, Name, Op
+from cachelib.model import Answer, Name, Op, Put, RaiseFloor, Revoke
 
 Batch: TypeAlias = Sequence[tuple[Name, Op]]
 Results: TypeAlias = list[Answer | CacheError]
+
+VOIDING = (Put, RaiseFloor, Revoke)
+"""Operations that leave nothing older behind. Of bytes that the backend cannot read it makes
+nothing (I12), but these operations drop them: another program may be able to read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,10 @@ class Capability:
     """The largest payload of an item, bytes."""
     ttl_step_ms: int
     """How coarsely the server counts an item's life."""
+    life_ms_max: int
+    """The longest life that the server counts; a longer one is cut to this."""
+    names_printable: bool
+    """Names may hold no spaces and no control characters. (`keys.py` makes none.)"""
     shared: bool
     """Other processes see the same items."""
 

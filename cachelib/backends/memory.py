@@ -12,11 +12,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 
-from cachelib.backends.base import Batch, Capability, Results
+from cachelib.backends.base import VOIDING, Batch, Capability, Results
 from cachelib.envelope import decode, encode
 from cachelib.errors import ConfigError, DecodeError
 from cachelib.item import apply
 from cachelib.model import Answer, Item, Name, Op
+from cachelib.policy import LIFE_MS_MAX
 
 ITEMS_MAX = 100_000
 NAME_BYTES_MAX = 64 * 1024
@@ -37,7 +38,15 @@ class Memory:
     an item lives for `expires_ms - now_ms` from the operation that wrote it.
     """
 
-    capability = Capability("memory", NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, ttl_step_ms=1, shared=False)
+    capability = Capability(
+        "memory",
+        NAME_BYTES_MAX,
+        PAYLOAD_BYTES_MAX,
+        ttl_step_ms=1,
+        life_ms_max=LIFE_MS_MAX,
+        names_printable=False,
+        shared=False,
+    )
 
     def __init__(self, *, items_max: int = ITEMS_MAX, clock_ms: Clock = monotonic_ms) -> None:
         if items_max < 1:
@@ -113,10 +122,13 @@ class Memory:
     # --- how -----------------------------------------------------------------------------------
 
     def _execute(self, name: Name, op: Op, now_ms: int) -> Answer:
-        before = _readable(self._read(name))
+        raw = self._read(name)
+        before = _readable(raw)
         after, answer = apply(before, op, now_ms)
         if after is not None and after is not before:
             self._write(name, encode(after), after.expires_ms - now_ms)
+        elif raw is not None and before is None and isinstance(op, VOIDING):
+            del self._items[name]  # another program may be able to read it, and must not find it fresh
         return answer
 
     def _read(self, name: Name) -> bytes | None:
@@ -130,7 +142,7 @@ class Memory:
         return kept[0]
 
     def _write(self, name: Name, raw: bytes, life_ms: int) -> None:
-        self._items[name] = raw, self._clock_ms() + max(1, life_ms)
+        self._items[name] = raw, self._clock_ms() + max(1, min(life_ms, LIFE_MS_MAX))
         self._items.move_to_end(name)
         if len(self._items) > self._items_max:
             self._items.popitem(last=False)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from cachelib.testing.conformance_checks import (
     check_binary_names,
+    check_early_refresh,
     check_large_versions,
     check_many_names,
     check_notes,
@@ -30,6 +31,7 @@ from cachelib.testing.conformance_subject import OnALoop, Subject, on_a_loop
 CHECKS = (
     check_ttls,
     check_binary_names,
+    check_early_refresh,
     check_value_sizes,
     check_large_versions,
     check_many_names,

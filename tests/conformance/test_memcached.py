@@ -1,33 +1,18 @@
-"""The Memcached backend over a real server. What it cannot keep is marked, and tested as a limit of its own."""
+"""The Memcached backend over a real server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import quote_from_bytes
 
 import pytest
 from pymemcache.client.base import Client
 
 from cachelib.backends.memcached import AsyncMemcached, Memcached
 from cachelib.backends.memcached.wire import TTL_S_MAX
-from cachelib.errors import BadKey
 from cachelib.model import ABSENCE, Fill, Get, value_of
-from cachelib.testing.conformance import CHECKS, Subject, check_binary_names, check_ttls, on_a_loop, run_refinement
+from cachelib.testing.conformance import CHECKS, Subject, on_a_loop, run_refinement
 from cachelib.testing.conformance_subject import readable
 from tests.servers.memcached import MemcachedServer
-
-CANNOT = {
-    # Its names are words of a text protocol. `keys.py` escapes what they may not hold.
-    check_binary_names: pytest.mark.xfail(raises=BadKey, strict=True, reason="names have no spaces and controls"),
-    check_ttls: pytest.mark.xfail(raises=AssertionError, strict=True, reason="no life is longer than 30 days"),
-}
-
-
-class SubjectWithEscapes(Subject):
-    """Names as `keys.py` makes them."""
-
-    def name(self, ending: bytes) -> bytes:
-        return super().name(quote_from_bytes(ending, safe="/").encode())
 
 
 def life_ms(behind: Client, name: bytes) -> int | None:
@@ -39,7 +24,7 @@ def life_ms(behind: Client, name: bytes) -> int | None:
 def subject(request: pytest.FixtureRequest, memcached_server: MemcachedServer, memcached_url: str) -> Iterator[Subject]:
     behind = Client(("127.0.0.1", memcached_server.port), default_noreply=False)
     backend = Memcached(memcached_url) if request.param == "sync" else on_a_loop(AsyncMemcached(memcached_url))
-    yield SubjectWithEscapes(
+    yield Subject(
         backend,
         evict=behind.delete,
         plant=lambda name, raw: behind.set(name, raw, 3600),
@@ -49,9 +34,7 @@ def subject(request: pytest.FixtureRequest, memcached_server: MemcachedServer, m
     behind.close()
 
 
-@pytest.mark.parametrize(
-    "check", [pytest.param(check, marks=CANNOT.get(check, ()), id=check.__name__) for check in CHECKS]
-)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_memcached_passes(subject: Subject, check) -> None:
     check(subject)
 
@@ -62,7 +45,7 @@ def test_memcached_refines_the_item_machine(subject: Subject) -> None:
 
 @pytest.mark.parametrize("days", [31, 40, 4_000])
 def test_life_is_cut_to_what_the_server_counts(subject: Subject, days: int) -> None:
-    name = subject.name(b"long life")
+    name = subject.name(b"long-life")
     subject.backend.execute(name, Get(1, 1000), 0)
     subject.backend.execute(name, Fill(1, ABSENCE, 1, days * 86_400_000), 0)
     left_s = (subject.life_ms(name) or 0) / 1000

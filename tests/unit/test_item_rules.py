@@ -189,7 +189,12 @@ def test_fill_under_a_lease_that_was_taken_over_is_refused() -> None:
 
 def test_stale_fill_is_refused() -> None:  # I3
     item = after(EMPTY, raise_to(6))
-    assert unchanged(item, fill(5), BelowFloor(6))
+    assert answer(item, fill(5)) == BelowFloor(6)
+
+
+def test_refused_fill_gives_its_lease_back_and_changes_nothing_else() -> None:
+    item = after(EMPTY, raise_to(6))
+    assert apply(item, fill(5), NOW)[0] == item.but(lease=0, lease_until_ms=0)
 
 
 def test_fill_at_the_floor_is_stored() -> None:

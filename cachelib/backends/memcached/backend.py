@@ -18,7 +18,15 @@ from cachelib.model import Answer, Name, Op
 
 def _capability(settings: Settings) -> Capability:
     payload_bytes_max = settings.item_bytes_max - HEADER_BYTES
-    return Capability("memcached", wire.NAME_BYTES_MAX, payload_bytes_max, ttl_step_ms=1000, shared=True)
+    return Capability(
+        "memcached",
+        wire.NAME_BYTES_MAX,
+        payload_bytes_max,
+        ttl_step_ms=1000,
+        life_ms_max=wire.TTL_S_MAX * 1000,
+        names_printable=True,
+        shared=True,
+    )
 
 
 class Memcached:

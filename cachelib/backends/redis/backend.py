@@ -12,6 +12,7 @@ from cachelib.backends.redis.settings import Settings
 from cachelib.backends.redis.talks import ITEM, Script, Talks
 from cachelib.backends.redis.transport import Transport
 from cachelib.model import Answer, Name, Op
+from cachelib.policy import LIFE_MS_MAX
 
 
 class Redis:
@@ -132,4 +133,12 @@ class AsyncRedis:
 
 def capability_of(settings: Settings) -> Capability:
     """What a Redis can keep."""
-    return Capability("redis", settings.name_bytes_max, settings.payload_bytes_max, ttl_step_ms=1, shared=True)
+    return Capability(
+        "redis",
+        settings.name_bytes_max,
+        settings.payload_bytes_max,
+        ttl_step_ms=1,
+        life_ms_max=LIFE_MS_MAX,
+        names_printable=False,
+        shared=True,
+    )

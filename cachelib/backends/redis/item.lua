@@ -51,12 +51,12 @@ local function new_item()
     as_of = ZERO, lease = ZERO, lease_until = ZERO, stale_until = ZERO, expires = ZERO, new = true }
 end
 
-local function read(name) -- nil where there is none, or bytes that are no item (I12)
+local function read(name) -- nil where there is none, or bytes that are no item (I12; then true behind it)
   local h = call('GETRANGE', name, 0, HEADER_BYTES) -- one more than a header: is there a payload?
-  if #h < HEADER_BYTES or sub(h, 1, 3) ~= MAGIC then return nil end
+  if #h < HEADER_BYTES or sub(h, 1, 3) ~= MAGIC then return nil, #h > 0 end
   local flags = byte(h, 4)
   local kind = flags % 4
-  if flags > 31 or kind > ABSENCE or (kind ~= VALUE and #h > HEADER_BYTES) then return nil end
+  if flags > 31 or kind > ABSENCE or (kind ~= VALUE and #h > HEADER_BYTES) then return nil, true end
   return { name = name, kind = kind, void = has(flags, 4), known = has(flags, 8), gone = has(flags, 16),
     version = sub(h, 5, 12), floor = sub(h, 13, 20), soft = sub(h, 21, 28), as_of = sub(h, 29, 36),
     lease = sub(h, 37, 44), lease_until = sub(h, 45, 52), stale_until = sub(h, 53, 60), expires = sub(h, 61, 68) }
@@ -141,14 +141,20 @@ local function fill(item, op)
   if not item or op.token == ZERO or item.lease ~= op.token then return item, LEASE_LOST end
   local version, absent = op.version, op.kind == ABSENCE
   if version == ZERO and absent and item.gone then version = item.floor end -- I5
-  if less(version, item.floor) then return item, { BELOW_FLOOR, item.floor } end -- I3
+  if less(version, item.floor) then -- I3; a token is used once: the next reader need not wait for this lease to end
+    item.lease, item.lease_until, item.changed = ZERO, ZERO, true
+    return item, { BELOW_FLOOR, item.floor }
+  end
   return filled(op, version, op.version ~= ZERO, absent and item.gone), STORED -- I1: the floor was just compared
 end
 
 local function hides_a_create(item, create) return create and (item.kind == ABSENCE or item.gone) end
 
+-- A create without a version raises no floor against a load that saw no row yet, so its lease has to go.
+local function may_hide_a_create(item) return item.lease ~= ZERO or hides_a_create(item, true) end
+
 local function revoke(item, op, only_for_create)
-  if not item or (only_for_create and not hides_a_create(item, true)) then return item, NO_OP end
+  if not item or (only_for_create and not may_hide_a_create(item)) then return item, NO_OP end
   stale(item, op)
   item.void, item.floor, item.gone, item.lease, item.lease_until = true, ZERO, false, ZERO, ZERO -- I1: as if evicted
   return item, REVOKED
@@ -220,8 +226,10 @@ end
 local INSTEAD = { [FILL] = -LEASE_LOST, [PUT] = -REVOKED, [RAISE_FLOOR] = -REVOKED, [REVOKE] = -REVOKED,
   [CLAIM] = -CLAIMED, [RELEASE] = -NO_OP }
 
+local function voids(op) return op.code == PUT or op.code == RAISE_FLOOR or op.code == REVOKE end
+
 local function refused(name, op, answer)
-  if op.code == PUT or op.code == RAISE_FLOOR or op.code == REVOKE then call('UNLINK', name) end
+  if voids(op) then call('UNLINK', name) end
   if op.code == GET then return { -LEASED, answer[2] } end -- a lease that nobody keeps: its fill is refused
   return INSTEAD[op.code]
 end
@@ -229,8 +237,11 @@ end
 local answers = {}
 for i, name in ipairs(KEYS) do
   local op = operation(ARGV[i + 1])
-  local item, answer = apply(read(name), op)
-  if item and (item.new or item.changed) then
+  local before, unreadable = read(name)
+  local item, answer = apply(before, op)
+  if unreadable and not item and voids(op) then
+    call('UNLINK', name) -- another program may be able to read it, and must not find it fresh
+  elseif item and (item.new or item.changed) then
     local done = write(name, item)
     if type(done) == 'table' and done.err then
       if not string.find(done.err, 'OOM', 1, true) then return done end
