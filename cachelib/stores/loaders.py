@@ -89,13 +89,17 @@ class TableLoad:
 
 
 def postgresql_select(table: TableName, key: Sequence[Column], outputs: Sequence[str]) -> tuple[TextClause, Binder]:
-    """Keys travel as one array a column, so the statement is the same for any number of them."""
+    """Keys travel as one array a column, so the statement is the same for any number of them.
+
+    Each key is looked up by itself (lateral, limit 1: it is unique): the planner, which thinks a
+    page read from memory dear, would rather read a table of some ten thousand rows as a whole.
+    """
     arrays = ", ".join(f"cast(:k{at} as {for_text(column.type)}[])" for at, column in enumerate(key))
     names = ", ".join(f"k{at}" for at in range(len(key)))
     same = " and ".join(f"t.{quote(column.name)} = k.k{at}" for at, column in enumerate(key))
     sql = text(
-        f"select k.place - 1, {for_text(', '.join(outputs))} from unnest({arrays}) with ordinality k({names}, place)"
-        f" join {for_text(table.sql)} t on {for_text(same)}"
+        f"select k.place - 1, found.* from unnest({arrays}) with ordinality k({names}, place) cross join lateral"
+        f" (select {for_text(', '.join(outputs))} from {for_text(table.sql)} t where {for_text(same)} limit 1) found"
     )
 
     def bind(keys: Keys) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ it (transaction and version on PostgreSQL, the id on SQLite), joined by a dot.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,8 @@ from cachelib.errors import ConfigError, StoreError
 from cachelib.model import RowChange
 
 _DIGITS = 20
+_DECODE = json.JSONDecoder(parse_float=Decimal).decode
+"""Decimal, not float: a key made from 12.50 must be the one made from the loaded row."""
 
 
 def position(*numbers: int) -> str:
@@ -43,26 +45,27 @@ def change(record: Sequence[Any]) -> RowChange:
     """
     table, op, key_text, version, before, after, tx, at_us = record
     key = _object(key_text, table)
+    old = key | _object(before, table) if before is not None else key
+    new = key | _object(after, table) if after is not None else key
     return RowChange(
         table=table,
         op=op,
         key=key,
         version=version,
-        before=key | _object(before, table) if op in ("update", "delete") else None,
-        after=key | _object(after, table) if op in ("create", "update") else None,
+        before=old if op in ("update", "delete") else None,
+        after=new if op in ("create", "update") else None,
         tx=tx,
         at_us=at_us,
     )
 
 
 def _object(text: str | None, table: str) -> dict[str, Any]:
-    """Decimal, not float: a key made from 12.50 must be the one made from the loaded row."""
     if text is None:
         return {}
     try:
-        found = json.loads(text, parse_float=Decimal)
+        found = _DECODE(text)
     except ValueError as error:
         raise StoreError(f"the change log has a row of table {table!r} that is not JSON: {text[:80]!r}") from error
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         raise StoreError(f"the change log has a row of table {table!r} that is not a JSON object: {text[:80]!r}")
-    return dict(found)
+    return found
