@@ -8,7 +8,7 @@ Everything here is frozen and says nothing about how it is kept: `item.py` holds
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal, TypeAlias
 
@@ -76,8 +76,14 @@ class Item:
         return self.content.kind is not Kind.NONE and not self.void and self.version >= self.floor
 
     def but(self, **changes: Any) -> Item:
-        """A copy with these fields changed."""
-        return replace(self, **changes)
+        """A copy with these fields changed. (`dataclasses.replace` takes twice as long.)"""
+        copy = object.__new__(Item)
+        for name, get, put in _FIELDS:
+            put(copy, changes[name] if name in changes else get(self))
+        return copy
+
+
+_FIELDS = [(name, getattr(Item, name).__get__, getattr(Item, name).__set__) for name in Item.__slots__]
 
 
 @dataclass(frozen=True, slots=True)
