@@ -32,7 +32,7 @@ class Rate:
         self._saved = min(self._burst, self._saved + (now_s - self._at_s) * self._per_s)
         self._at_s = now_s
         need = min(float(count), self._burst)  # a batch larger than the bucket waits for a full one
-        if self._saved >= need:
+        if self._saved >= need - 1e-9:  # what rounding leaves is no reason for a pause that ends at once, for ever
             self._saved -= count
             return 0.0
         return (need - self._saved) / self._per_s

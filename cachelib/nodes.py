@@ -29,6 +29,10 @@ class Guard:
         self.breaker = breaker
 
     def __enter__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raise `CacheUnavailable` where the node is not to be asked now."""
         if self.breaker.failed and not self.breaker.lets_through(now_ms()):
             raise CacheUnavailable(
                 f"the {self._kind} node failed several calls in a row and is left alone for a moment;"
@@ -68,8 +72,17 @@ class Node:
 
     async def execute_many(self, batch: Batch) -> Results:
         """See `Backend.execute_many`."""
-        with self.guard:
-            return await self.backend.execute_many(batch, now_ms())
+        self.guard.check()
+        try:
+            results = await self.backend.execute_many(batch, now_ms())
+        except CacheUnavailable:
+            self.breaker.failed_at(now_ms())
+            raise
+        if any(isinstance(result, CacheUnavailable) for result in results):  # an error may stand in its place
+            self.breaker.failed_at(now_ms())
+        else:
+            self.breaker.succeeded()
+        return results
 
     async def close(self) -> None:
         """See `Backend.close`."""
