@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from cachelib.asked import NO_KEY, Read, as_read, key_of
+from cachelib.asked import NO_KEY, Read, as_read, key_of, keys_of
 from cachelib.backends import async_from_url
 from cachelib.backends.base import AsyncBackend
 from cachelib.breaker import Breaker
@@ -125,7 +125,7 @@ class AsyncCache:
         deadline: Duration | None = None,
     ) -> dict[Key, Any]:
         """See `Cache.get_many`."""
-        keys = list(keys)
+        keys = keys_of(entity, keys)
         found = await self._core.read_many(entity, keys, consistency, deadline)
         return {key: one.value for key, one in zip(keys, found, strict=True) if one.found}
 
@@ -138,7 +138,7 @@ class AsyncCache:
         deadline: Duration | None = None,
     ) -> dict[Key, Read]:
         """See `Cache.read_many`."""
-        keys = list(keys)
+        keys = keys_of(entity, keys)
         found = await self._core.read_many(entity, keys, consistency, deadline)
         return {key: as_read(one) for key, one in zip(keys, found, strict=True)}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,18 +47,20 @@ def as_read(found: Found) -> Read:
 
 
 def key_of(entity: Entity, key: Key, named: Mapping[str, Any]) -> Key:
-    """The key, given by position or by the template's names. Raises `BadKey`."""
+    """The key, given by position or by the template's names, as loaders get it: by position. Raises `BadKey`."""
     if key is NO_KEY:
         if not named:
             raise BadKey(f"{entity!r}: give a key, or each of its fields by name: {', '.join(entity.template.fields)}")
-        return dict(named) if len(entity.template.fields) > 1 else _only(entity, named)
+        return entity.template.plain(named)
     if named:
         raise BadKey(f"{entity!r}: give the key or its fields by name, not both ({key!r} and {dict(named)!r})")
-    return key
+    return entity.template.plain(key) if isinstance(key, Mapping) else key
 
 
-def _only(entity: Entity, named: Mapping[str, Any]) -> Key:
-    (field,) = entity.template.fields
-    if set(named) != {field}:
-        raise BadKey(f"{entity!r}: its key field is {field!r}, not {', '.join(map(repr, named))}")
-    return named[field]
+def keys_of(entity: Entity, keys: Iterable[Key]) -> list[Key]:
+    """The keys of a batch, as `key_of` gives them; all fit the template. Raises `BadKey`."""
+    plain = [key_of(entity, key, {}) for key in keys]
+    for key in plain:
+        if type(key) not in (int, str):
+            entity.text(key)
+    return plain

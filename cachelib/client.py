@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from cachelib.asked import NO_KEY, Read, as_read, key_of
+from cachelib.asked import NO_KEY, Read, as_read, key_of, keys_of
 from cachelib.backends import from_url
 from cachelib.backends.base import Backend
 from cachelib.breaker import Breaker
@@ -146,7 +146,7 @@ class Cache:
         deadline: Duration | None = None,
     ) -> dict[Key, Any]:
         """The values of the keys that exist, in the order asked."""
-        keys = list(keys)
+        keys = keys_of(entity, keys)
         found = run_now(self._core.read_many(entity, keys, consistency, deadline))
         return {key: one.value for key, one in zip(keys, found, strict=True) if one.found}
 
@@ -159,7 +159,7 @@ class Cache:
         deadline: Duration | None = None,
     ) -> dict[Key, Read]:
         """The long answer for every key asked."""
-        keys = list(keys)
+        keys = keys_of(entity, keys)
         found = run_now(self._core.read_many(entity, keys, consistency, deadline))
         return {key: as_read(one) for key, one in zip(keys, found, strict=True)}
 

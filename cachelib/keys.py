@@ -180,6 +180,13 @@ class Template:
         raw = text.encode()
         return raw if len(raw) <= KEY_TEXT_MAX else _hashed(raw)
 
+    def plain(self, key: Key) -> Key:
+        """The key without its names: a tuple, or the value of the one field. Raises `BadKey`."""
+        if not isinstance(key, Mapping):
+            return key
+        values = self._split(key)
+        return values[0] if len(values) == 1 else values
+
     def values(self, key: Key) -> tuple[str, ...]:
         """The fields' values as text, in the template's order. Raises `BadKey`."""
         return tuple(self._field(at, value) for at, value in enumerate(self._split(key)))

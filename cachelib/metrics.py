@@ -6,6 +6,7 @@ one C call and atomic under the GIL. `PrometheusCollector` and callbacks read fr
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
@@ -62,6 +63,19 @@ Listener: TypeAlias = Callable[[str, str, Mapping[str, str]], None]
 """Called with a metric's name, the entity's name and the labels, for each step but plain hits."""
 
 
+_guard = Lock()
+"""One for all that counts here: it is held for less than a microsecond."""
+
+
+def _after_fork() -> None:
+    """Another thread may have held it at the fork; in the child nobody would give it back."""
+    global _guard  # noqa: PLW0603 - the old one cannot be used again
+    _guard = Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class Counter:
     """A number that only rises; `step()` adds one."""
 
@@ -80,16 +94,15 @@ class Counter:
 class Histogram:
     """Counts by bucket and their sum."""
 
-    __slots__ = ("_lock", "counts", "total_s")
+    __slots__ = ("counts", "total_s")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BUCKETS_S) + 1)
         self.total_s = 0.0
-        self._lock = Lock()
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        with self._lock:
+        with _guard:
             self.counts[bisect_left(BUCKETS_S, seconds)] += 1
             self.total_s += seconds
 
@@ -104,7 +117,6 @@ class Tally:
         self.read_seconds = Histogram()
         self.load_seconds = Histogram()
         self._listener = listener
-        self._lock = Lock()
         self.counters: dict[tuple[str, str, str], Counter] = {(READS, "source", "hit"): self.hits}
 
     def add(self, metric: str, label: str, value: str, times: int = 1) -> None:
@@ -112,7 +124,7 @@ class Tally:
         at = metric, label, value
         counter = self.counters.get(at)
         if counter is None:
-            with self._lock:
+            with _guard:
                 counter = self.counters.setdefault(at, Counter())
         for _ in range(times):
             counter.step()
@@ -132,12 +144,11 @@ class Metrics:
 
     def __init__(self, listener: Listener | None = None) -> None:
         self._listener = listener
-        self._lock = Lock()
         self._tallies: dict[str, Tally] = {}
 
     def tally(self, entity: str) -> Tally:
         """The counters of an entity, made when first asked for."""
-        with self._lock:
+        with _guard:
             return self._tallies.setdefault(entity, Tally(entity, self._listener))
 
     def values(self) -> dict[tuple[str, str, str], int]:

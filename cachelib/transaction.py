@@ -39,11 +39,11 @@ class Transaction:
 
     def put(self, entity: Entity, key: Key, value: Any) -> None:
         """Write a value with the entity's `save`."""
-        _saver(entity, "save")(self._tx, key, value)
+        _saver(entity, "save")(self._tx, key_of(entity, key, {}), value)
 
     def delete(self, entity: Entity, key: Key) -> None:
         """Delete a row with the entity's `remove`."""
-        _saver(entity, "remove")(self._tx, key)
+        _saver(entity, "remove")(self._tx, key_of(entity, key, {}))
 
 
 class AsyncTransaction:
@@ -66,11 +66,11 @@ class AsyncTransaction:
 
     async def put(self, entity: Entity, key: Key, value: Any) -> None:
         """See `Transaction.put`."""
-        await _saver(entity, "save")(self._tx, key, value)
+        await _saver(entity, "save")(self._tx, key_of(entity, key, {}), value)
 
     async def delete(self, entity: Entity, key: Key) -> None:
         """See `Transaction.delete`."""
-        await _saver(entity, "remove")(self._tx, key)
+        await _saver(entity, "remove")(self._tx, key_of(entity, key, {}))
 
 
 class LoopTransaction:
