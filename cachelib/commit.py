@@ -16,7 +16,7 @@ from cachelib.call import Call
 from cachelib.core import Core, Known
 from cachelib.drivers import AskingPort, lockstep
 from cachelib.effects import Effect, coalesce, concerns, effects
-from cachelib.errors import CacheUnavailable, CommitUnknown, StoreError, Unconfirmed
+from cachelib.errors import CacheError, CacheUnavailable, CommitUnknown, ConfigError, StoreError, Unconfirmed
 from cachelib.loading import missing_row
 from cachelib.metrics import WRITES
 from cachelib.model import Claim, Op, Put, Release, Revoke, RowChange, Token, Version
@@ -87,14 +87,23 @@ async def commit(core: Core, tx: OpenTransaction) -> Written:
         tally=core.metrics.tally("*"),
         abandon=core.parts.abandon,
     )
-    steps = await _prepare(core, tx, call, found)
+    steps: list[_Step] = []
+    try:
+        await _prepare(core, tx, call, found, steps)
+    except BaseException:
+        await _release_claims(core, call, steps)
+        raise
     try:
         await tx.commit()
     except CommitUnknown:
         await _after_unknown(core, call, steps)
         raise
-    except BaseException:
+    except CacheError:
         await _release_claims(core, call, steps)
+        raise
+    except BaseException:  # cancelled in the middle of it: nobody knows how it ended, and nobody may wait
+        call.note("commit_unknown")
+        _leave_behind(core, call, _revoking(steps))
         raise
     version = max((change.version or 0 for change in changes), default=0)
     return await _tell(core, call, steps, version)
@@ -103,13 +112,11 @@ async def commit(core: Core, tx: OpenTransaction) -> Written:
 # --- before the commit -----------------------------------------------------------------------
 
 
-async def _prepare(core: Core, tx: OpenTransaction, call: Call, found: list[Effect]) -> list[_Step]:
-    steps = []
+async def _prepare(core: Core, tx: OpenTransaction, call: Call, found: list[Effect], steps: list[_Step]) -> None:
     for known in {effect.entity: core.knows(effect.entity) for effect in found}.values():
         own = [effect for effect in found if effect.entity is known.entity]
         puts = await _puts(core, tx, call, known, own) if _writes_through(known, own) else {}
         steps += [_Step(known, effect, puts.get(effect.text) or effect.op()) for effect in own]
-    return steps
 
 
 def _writes_through(known: Known, own: Sequence[Effect]) -> bool:
@@ -182,7 +189,11 @@ async def _release_claims(core: Core, call: Call, steps: Sequence[_Step]) -> Non
 
 
 async def _tell(core: Core, call: Call, steps: Sequence[_Step], version: Version) -> Written:
-    answered = await _settle_all(core, call, steps)
+    try:
+        answered = await _settle_all(core, call, steps)
+    except BaseException:  # cancelled: the commit stands, so the cache should hear of it all the same
+        _leave_behind(core, call, steps)
+        raise
     for step, told in zip(steps, answered, strict=True):
         step.known.tally.add(WRITES, "outcome", "confirmed" if told else "unconfirmed")
     missed = [step for step, told in zip(steps, answered, strict=True) if not told]
@@ -214,7 +225,7 @@ async def _settle_all(core: Core, call: Call, steps: Sequence[_Step]) -> list[bo
                 return answered
             call.note("repeated_step")
             view = later
-    except (StoreError, CacheUnavailable):
+    except (StoreError, CacheUnavailable, ConfigError):  # ConfigError: a layout of a later program
         call.note("layout_unread")
     return [False] * len(steps)
 
@@ -222,19 +233,42 @@ async def _settle_all(core: Core, call: Call, steps: Sequence[_Step]) -> list[bo
 async def _after_unknown(core: Core, call: Call, steps: Sequence[_Step]) -> None:
     """The commit may have happened or not: a floor could refuse what the store really has, so revoke."""
     call.note("commit_unknown")
-    unknown = [_Step(s.known, s.effect, Revoke(s.known.entity.lives.stale_ttl_ms)) for s in steps]
-    await _settle_all(core, call, unknown)
+    await _settle_all(core, call, _revoking(steps))
+
+
+def _revoking(steps: Sequence[_Step]) -> list[_Step]:
+    return [_Step(s.known, s.effect, Revoke(s.known.entity.lives.stale_ttl_ms)) for s in steps]
+
+
+def _leave_behind(core: Core, call: Call, steps: Sequence[_Step]) -> None:
+    """Have the steps done without waiting for them: the call is being cancelled."""
+    view = core.layout.view
+    if view is None:
+        return
+    for step in steps:
+        for name in core.names(view, step.known.entity, step.effect.text):
+            call.abandon(name, step.op)
 
 
 async def _commit_bulk(core: Core, tx: OpenTransaction, concerned: Sequence[Known]) -> Written:
     """Too many rows to name, or a truncate: new epochs, current before the acknowledgement."""
-    await tx.commit()
+    entities = [known.entity for known in concerned]
+    try:
+        await tx.commit()
+    except CommitUnknown:
+        core.metrics.tally("*").note("commit_unknown")
+        if entities:
+            with suppress(StoreError, ConfigError):
+                await core.clear(entities)
+        raise
     for known in concerned:
         known.tally.note("bulk")
-    if concerned:
+    if entities:
         try:
-            await core.clear([known.entity for known in concerned])
-        except (StoreError, CacheUnavailable) as cause:
+            await core.clear(entities)
+        except (StoreError, ConfigError) as cause:
+            if not any(entity.confirm for entity in entities):
+                return Written(0, False, 0)
             raise Unconfirmed(
                 "committed, but the new epochs of "
                 + ", ".join(repr(known.entity) for known in concerned)
