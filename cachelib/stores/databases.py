@@ -40,6 +40,9 @@ class Dialect(Catalogue, Protocol):
     def end_load(self, conn: Connection) -> None:
         """End it, also after a failure."""
 
+    def autocommits(self, conn: Connection) -> bool:
+        """Each statement is committed by itself on this connection, which has begun."""
+
     def now_us(self, conn: Connection) -> int:
         """The store's clock."""
 

@@ -34,6 +34,14 @@ def parse_url(url: str | URL, driver: Driver) -> URL:
     return parsed.set(drivername=driver.drivername[kind])
 
 
+def pools_of(main: int, loads: int, wait_s: float) -> dict[Role, dict[str, Any]]:
+    """Sizes of the pools; every wait for a connection is bounded (I10)."""
+    sizes: dict[Role, tuple[int, int]] = {"main": (main, main), "loads": (loads, 0), "side": (2, 8), "waits": (1, 8)}
+    return {
+        role: {"pool_size": size, "max_overflow": more, "pool_timeout": wait_s} for role, (size, more) in sizes.items()
+    }
+
+
 class Engines:
     """Engines by role, made when first used. `prepare` and `options` come from the database."""
 

@@ -71,6 +71,10 @@ class PostgreSQL:
         """See `Dialect.end_load`."""
         conn.rollback()
 
+    def autocommits(self, conn: Connection) -> bool:
+        """See `Dialect.autocommits`."""
+        return bool(getattr(conn.connection.dbapi_connection, "autocommit", False))
+
     def now_us(self, conn: Connection) -> int:
         """See `Dialect.now_us`."""
         return int(conn.execute(_NOW).scalar_one())

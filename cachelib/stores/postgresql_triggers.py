@@ -80,6 +80,7 @@ def _holes(shape: TableShape, home: str) -> dict[str, str]:
         "sequence": f"{literal(home + 'leasecache_version')}::pg_catalog.regclass",
         "rekeyed": " or ".join(f"old.{quote(c.name)} is distinct from new.{quote(c.name)}" for c in shape.key),
         "t_is_new": _same("t", "new", shape.key),
+        "t_is_n": _same("t", "n", shape.key),
         "redraw": literal(redraw),
         "amend": literal(amend),
         "referencing_updates": "referencing "

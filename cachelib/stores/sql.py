@@ -23,13 +23,13 @@ from cachelib.stores.base import Loaded, LogBatch, SyncLoader
 from cachelib.stores.changelog import SqlChangeLog
 from cachelib.stores.databases import database
 from cachelib.stores.drivers import BlockingDriver, Driver
-from cachelib.stores.engines import Engines, Role, parse_url
+from cachelib.stores.engines import Engines, parse_url, pools_of
 from cachelib.stores.installer import Installed, Installer, TableStatus
 from cachelib.stores.loaders import TableLoad
 from cachelib.stores.names import columns_of, parse_table
 from cachelib.stores.sql_errors import NOT_INSTALLED, translated
 from cachelib.stores.statements import companions
-from cachelib.stores.transactions import LoadTransaction, SqlTransaction
+from cachelib.stores.transactions import LoadTransaction, SqlTransaction, join
 
 
 class SqlStore:
@@ -82,13 +82,7 @@ class SqlStore:
             connect_timeout_s=duration_ms("connect_timeout", connect_timeout, least_ms=1) / 1000,
             lock_timeout_s=duration_ms("lock_timeout", lock_timeout, least_ms=1) / 1000,
         )
-        wait = {"pool_timeout": duration_ms("pool_wait", pool_wait) / 1000}
-        pools: dict[Role, dict[str, Any]] = {
-            "main": wait | {"pool_size": pool_size, "max_overflow": pool_size},
-            "loads": wait | {"pool_size": load_pool_size, "max_overflow": 0},
-            "side": wait | {"pool_size": 2, "max_overflow": 8},
-            "waits": wait | {"pool_size": 1, "max_overflow": 8},
-        }
+        pools = pools_of(pool_size, load_pool_size, duration_ms("pool_wait", pool_wait) / 1000)
         self._tx_keys_max = tx_keys_max
         self._dialect = parts.dialect
         self._engines = Engines(parsed, driver, parts.dialect, pools)
@@ -169,6 +163,7 @@ class SqlStore:
         raises. Transactions joined are committed and rolled back through what was given.
         """
         if connection is not None:
+            join(connection, self._dialect.autocommits)
             with self._ended(SqlTransaction(connection, self._log, self._tx_keys_max)) as tx:
                 yield tx
             return

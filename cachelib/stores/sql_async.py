@@ -101,6 +101,11 @@ class AsyncSqlTransaction:
         return self._inner.finished
 
     @property
+    def commit_sent(self) -> bool:
+        """See `SqlTransaction.commit_sent`."""
+        return self._inner.commit_sent
+
+    @property
     def connection(self) -> AsyncConnection:
         """The SQLAlchemy connection of this transaction."""
         if self._given is None:

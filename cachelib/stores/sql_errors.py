@@ -34,16 +34,21 @@ def raise_as_ours(error: exc.SQLAlchemyError, doing: str) -> NoReturn:
     raise StoreError(f"the store refused while {doing}: {said}") from error
 
 
-def raise_commit_failure(error: exc.SQLAlchemyError) -> NoReturn:
-    """A commit that failed: did the store refuse it, or did it not say?
+def commit_may_have_happened(error: exc.SQLAlchemyError) -> bool:
+    """A commit that failed: did the store refuse it (False), or did it not say?
 
     Where the connection is gone, the commit may have been made durable before it went. An
     I/O error is no better: the pages may or may not have reached the disk.
     """
+    return isinstance(error, exc.DBAPIError) and (
+        error.connection_invalidated or "disk I/O error" in _first_line(error)
+    )
+
+
+def raise_commit_failure(error: exc.SQLAlchemyError) -> NoReturn:
+    """Raise our error for a commit that failed."""
     said = _first_line(error)
-    if not isinstance(error, exc.DBAPIError):
-        raise StoreError(f"the store could not commit: {said}") from error
-    if error.connection_invalidated or "disk I/O error" in said:
+    if commit_may_have_happened(error):
         raise CommitUnknown(
             f"the connection to the store broke during a commit ({said}): "
             "look whether it took effect before you repeat it"

@@ -73,6 +73,11 @@ class SQLite:
         self._driver.watch_progress(_driver_connection(conn), None)
         conn.rollback()
 
+    def autocommits(self, conn: Connection) -> bool:
+        """Neither the driver begins a transaction (isolation_level None), nor did the application."""
+        driver_connection = _driver_connection(conn)
+        return driver_connection.isolation_level is None and not driver_connection.in_transaction
+
     def now_us(self, conn: Connection) -> int:
         """The file is on this machine, and so is its clock."""
         return time.time_ns() // 1000

@@ -7,7 +7,7 @@ constraints have changed elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from sqlalchemy.sql.base import Executable
 
 from cachelib.errors import ConfigError
 from cachelib.model import RowChange
-from cachelib.stores.sql_errors import raise_commit_failure, translated
+from cachelib.stores.sql_errors import commit_may_have_happened, raise_commit_failure, translated
 
 
 class OwnLog(Protocol):
@@ -43,6 +43,10 @@ class SqlTransaction:
         self._tx_keys_max = tx_keys_max
         self.finished = False
         """Committed or rolled back."""
+        self.commit_sent = False
+        """COMMIT was sent, and the answer was neither yes nor no (yet). Stays True where the caller
+        was cancelled or interrupted meanwhile: as after `CommitUnknown`, look before repeating.
+        """
 
     @property
     def connection(self) -> Connection:
@@ -71,12 +75,14 @@ class SqlTransaction:
         """Commit. Raises `CommitUnknown` where the connection broke, else `StoreError` after a rollback."""
         if self.finished:
             raise ConfigError("this transaction has ended already")
+        self.commit_sent = True
         try:
             self._through.commit()
         except exc.SQLAlchemyError as error:
             self.rollback()
+            self.commit_sent = commit_may_have_happened(error)
             raise_commit_failure(error)
-        self.finished = True
+        self.finished, self.commit_sent = True, False
 
     def rollback(self) -> None:
         """Roll back; without effect after the end."""
@@ -92,6 +98,21 @@ class SqlTransaction:
     def _flush(self) -> None:
         if isinstance(self._through, Session):
             self._through.flush()
+
+
+def join(through: Connection | Session, autocommits: Callable[[Connection], bool]) -> None:
+    """Begin on it, if it has not. Where each statement is a transaction by itself, there is none to
+    join: what they change would be told by nobody.
+    """
+    with translated("joining a transaction"):
+        conn = through.connection() if isinstance(through, Session) else through
+        if not conn.in_transaction():
+            conn.begin()
+        if autocommits(conn):
+            raise ConfigError(
+                "this connection is in autocommit mode, so there is no transaction to join:"
+                " give one with another isolation level"
+            )
 
 
 class LoadTransaction:

@@ -151,6 +151,14 @@ def test_joined_transaction_is_rolled_back_where_the_block_raises(store: SqlStor
     assert value_of(store, 1) == {"id": 1, "customer_id": 10, "note": "a"}
 
 
+def test_autocommit_connection_has_no_transaction_to_join(store: SqlStore, url: str) -> None:
+    """Each statement would be committed by itself, and `changes()` would say that there were none."""
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as conn, pytest.raises(ConfigError, match="autocommit"), store.transaction(conn):
+        pass
+    engine.dispose()
+
+
 class Base(DeclarativeBase):
     pass
 
@@ -247,6 +255,7 @@ def test_deferred_constraint_that_fails_is_refused_and_rolled_back(postgres: Sql
         tx.execute("insert into lines values (99)")
         tx.commit()
     assert not isinstance(caught.value, CommitUnknown)
+    assert not tx.commit_sent
     with postgres.transaction() as tx:
         assert tx.execute("select count(*) from lines").scalar_one() == 0
 
@@ -270,6 +279,7 @@ def test_connection_lost_during_commit_leaves_the_outcome_unknown(postgres: SqlS
         with postgres.transaction() as killer:
             killer.execute("select pg_terminate_backend(:pid, 5000)", {"pid": pid})
         tx.commit()
+    assert tx.commit_sent
     assert value_of(postgres, 1) == {"id": 1, "customer_id": 10, "note": "a"}
 
 

@@ -31,6 +31,7 @@ declare
     n bigint;
     lowest bigint;
     highest bigint;
+    drawn bigint;
 begin
     select pg_catalog.count(*), pg_catalog.min(n.{{version}}), pg_catalog.max(n.{{version}})
     into n, lowest, highest from leasecache_new n;
@@ -43,10 +44,16 @@ begin
         insert into {{log}} (version, tbl, op, key, after)
         select n.{{version}}, {{name}}, 'create', {{key_of_n}}, {{watched_of_n}}
         from leasecache_new n;
-    else
-        -- Planned anew each time (execute): a plan cached for one row is ruinous for many.
-        execute {{redraw}};
+    elsif pg_catalog.int8eq(n, 1) then
+        update {{table}} t set {{version}} = null from leasecache_new n
+        where {{t_is_n}} returning t.{{version}} into drawn;
         -- What `draw` and `updated` made of that is an update; it is where the row begins.
+        update {{log}} c set op = 'create', before = null
+        where c.tx operator(pg_catalog.=) pg_catalog.pg_current_xact_id()
+            and c.version operator(pg_catalog.=) drawn;
+    else
+        -- The same, planned anew each time (execute): a plan cached for one row is ruinous for many.
+        execute {{redraw}};
         execute {{amend}};
     end if;
     {{notify}}
