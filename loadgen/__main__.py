@@ -43,6 +43,7 @@ def cli() -> None:
 @click.option("--behind-rate", default=10.0, help="Writes a second behind its back.", show_default=True)
 @click.option("--probers", default=1, help="Processes that time how soon a change is seen.", show_default=True)
 @click.option("--strong-share", default=0.4, help="Of reads and writes, on the strong table.", show_default=True)
+@click.option("--origin-ms", default=0.0, help="Added to every load of the store.", show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Where to write the figures.")
 @click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
@@ -85,7 +86,9 @@ def faults(backend: str, seconds: float, seed: int, json_path: Path | None, debu
 @contextmanager
 def _one_sentence(debug: bool) -> Iterator[None]:
     """An error is one sentence and an exit code; a traceback only where it was asked for."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))  # through every `finally`, as Ctrl-C does
+    # Through every `finally`, as Ctrl-C; which a shell has switched off for what it runs in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:

@@ -112,7 +112,9 @@ def verdict(figures: Figures) -> str:
 
 def _rows(figures: Figures) -> list[tuple[str, str]]:
     one = figures
-    saved = one.loads_without_leases / one.store_loads if one.store_loads else 0.0
+    without = f"{one.loads_without_leases:,}"
+    if one.loads_without_leases > one.store_loads > 0:
+        without += f"  ({one.loads_without_leases / one.store_loads:.2f} times as many)"
     return [
         ("backend", one.backend),
         ("reads", f"{one.reads:,}  ({one.reads_per_s:,.0f}/s)"),
@@ -121,7 +123,7 @@ def _rows(figures: Figures) -> list[tuple[str, str]]:
         ("latency p50 / p99 from the actual start", f"{one.service_p50_ms:.2f} / {one.service_p99_ms:.2f} ms"),
         ("writes (of them behind the library)", f"{one.writes:,}  ({one.writes_behind:,})"),
         ("loads of the store", f"{one.store_loads:,}"),
-        ("loads without leases", f"{one.loads_without_leases:,}  ({saved:.1f} times as many)"),
+        ("loads without leases", without),
         ("strong reads, hits among them", f"{one.strong_reads:,}  ({one.strong_hit_ratio:.2%})"),
         ("strong reads that were stale / went backwards", f"{one.strong_stale:,} / {one.strong_backwards:,}"),
         ("eventual reads that were stale", f"{one.eventual_stale:,}  ({one.eventual_stale_ratio:.3%})"),

@@ -162,7 +162,8 @@ class Fleet:
 
     def __enter__(self) -> Self:
         try:
-            self.workers += [Worker(spec) for spec in self._specs]
+            for spec in self._specs:
+                self.workers.append(Worker(spec))
             for worker in self.workers:
                 worker.wait_ready()
         except BaseException:

@@ -40,6 +40,8 @@ class Load:
     exponent: float = 0.99
     strong_share: float = 0.4
     gone_share: float = 0.05
+    origin_ms: float = 0.0
+    """Every load of the store takes so much longer."""
     seed: int = 1
     settle_within_s: float = 15.0
     warm: bool = False
@@ -91,6 +93,7 @@ def workers(stage: Stage, load: Load) -> list[WorkerSpec]:
                     exponent=load.exponent,
                     strong_share=load.strong_share,
                     gone_share=load.gone_share,
+                    origin_ms=load.origin_ms,
                 )
             )
     return specs

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Protocol, TypeAlias
 
@@ -15,6 +16,7 @@ from cachelib import Cache, CommitUnknown, StoreError, Unconfirmed
 from cachelib.errors import ConfigError
 from cachelib.metrics import EVENTS, LOADS
 from cachelib.stores import SqlStore
+from cachelib.stores.base import Loaded, SyncLoader
 from loadgen.record import ABSENT, SOURCES, WRONG, Result, Source, Status, stamp_of
 from loadgen.tables import Dataset, Subject
 
@@ -40,10 +42,10 @@ class Target(Protocol):
         """Close every connection."""
 
 
-def target_of(kind: str, cache_url: str, store_url: str, dataset: Dataset, namespace: str) -> Target:
+def target_of(kind: str, cache_url: str, store_url: str, dataset: Dataset, namespace: str, origin_ms: float) -> Target:
     """The target that the command line names. Raises `ConfigError`."""
     if kind == "library":
-        return Library(cache_url, store_url, dataset, namespace)
+        return Library(cache_url, store_url, dataset, namespace, origin_ms)
     if kind == "forgetful":
         return Forgetful(store_url)
     raise ConfigError(f"target is {kind!r}: it takes 'library' or 'forgetful'")
@@ -54,11 +56,29 @@ def stamp_in(value: Mapping[str, Any], subject: Subject, key: str) -> int:
     return stamp_of(value["writer"], value["seq"]) if value[subject.key] == key else WRONG
 
 
+class DistantStore(SqlStore):
+    """A file answers a miss in a fraction of a millisecond, in which no herd can gather: so a load may be
+    made to take longer, as it does across a network. Writers are not slowed down.
+    """
+
+    def __init__(self, url: str, origin_ms: float) -> None:
+        super().__init__(url)
+        self._origin_s = origin_ms / 1000
+
+    def load(self, loader: SyncLoader, keys: Sequence[Any], *, timeout_s: float | None = None) -> Loaded:
+        """See `Store.load`."""
+        if self._origin_s:
+            time.sleep(self._origin_s)
+        return super().load(loader, keys, timeout_s=timeout_s)
+
+
 class Library:
     """cachelib over a SQL store."""
 
-    def __init__(self, cache_url: str, store_url: str, dataset: Dataset, namespace: str) -> None:
-        self._store = SqlStore(store_url)
+    def __init__(
+        self, cache_url: str, store_url: str, dataset: Dataset, namespace: str, origin_ms: float = 0.0
+    ) -> None:
+        self._store = DistantStore(store_url, origin_ms)
         entities = [subject.entity for subject in dataset.subjects]
         self._cache = Cache(cache_url, store=self._store, entities=entities, namespace=namespace)
         self._read = self._cache.read

@@ -52,6 +52,7 @@ class WorkerSpec:
     exponent: float
     strong_share: float
     gone_share: float
+    origin_ms: float
 
 
 def keys_file(folder: Path) -> Path:
@@ -64,7 +65,9 @@ class Crew:
 
     def __init__(self, spec: WorkerSpec) -> None:
         dataset = DATASETS[spec.dataset]
-        self._target: Target = target_of(spec.target, spec.cache_url, spec.store_url, dataset, spec.namespace)
+        self._target: Target = target_of(
+            spec.target, spec.cache_url, spec.store_url, dataset, spec.namespace, spec.origin_ms
+        )
         keys = json.loads(keys_file(Path(spec.folder)).read_text())
         zipfs = [Zipf(len(names), spec.exponent, spec.seed) for names in keys]
         self._loops = [
@@ -89,22 +92,32 @@ class Crew:
         ]
         self._threads: list[Thread] = []
         self._stop = Event()
+        self._broken: BaseException | None = None
 
     def start(self, start_ns: int, end_ns: int) -> None:
         """Begin the shift."""
         shift = Shift(start_ns, end_ns, self._stop)
-        self._threads = [Thread(target=loop.run, args=(shift,)) for loop in self._loops]
+        self._threads = [Thread(target=self._run, args=(loop, shift)) for loop in self._loops]
         for thread in self._threads:
             thread.start()
+
+    def _run(self, loop: Loop, shift: Shift) -> None:
+        try:
+            loop.run(shift)
+        except BaseException as error:  # noqa: BLE001 - a thread that is missing must not go unnoticed: `join` raises it
+            self._broken = error
+            self._stop.set()
 
     def stop(self) -> None:
         """End the shift early."""
         self._stop.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait a while; whether all threads have ended."""
+        """Wait a while; whether all threads have ended. Raises what one of them has raised."""
         for thread in self._threads:
             thread.join(timeout_s / len(self._threads))
+        if self._broken is not None:
+            raise self._broken
         return not any(thread.is_alive() for thread in self._threads)
 
     def frame(self) -> dict[str, Any]:
