@@ -130,7 +130,8 @@ async def _read_through(port: Port, plan: ReadPlan) -> Found:
 
 async def _fill(port: Port, plan: ReadPlan, token: Token, item: Item) -> Found:
     """The lease is ours: load (I6: only now), then store under it."""
-    port.take_off(plan.name)
+    if not _has_something_to_show(port, plan, item):  # else nobody should wait for this load
+        port.take_off(plan.name)
     try:
         found = await _load_and_store(port, plan, token)
     except (LoadFailed, StoreBudgetExceeded) as failure:
@@ -227,6 +228,10 @@ def _after_failed_load(port: Port, plan: ReadPlan, item: Item) -> Found | None:
         except DecodeError:
             return None
     return _stale(port, plan, item)
+
+
+def _has_something_to_show(port: Port, plan: ReadPlan, item: Item) -> bool:
+    return serves(item, plan.requirement) or (plan.stale and may_serve_stale(item, port.now_ms()))
 
 
 def _stale(port: Port, plan: ReadPlan, item: Item) -> Found | None:
