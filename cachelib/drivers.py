@@ -187,4 +187,5 @@ class _Running:
                 step.throw(failure)
             except BaseException as end:  # noqa: BLE001 - each ends in its own way; the cause is raised by the caller
                 self.results[at] = end
-            step.close()
+        for step in self._steps:
+            step.close()  # those too that never began

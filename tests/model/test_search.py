@@ -8,10 +8,13 @@ from tests.model.configs import BEYOND, CONFIGS
 from tests.model.mutants import MUTANTS
 from tests.model.search import search
 
+WHOLE = {"write-through"}
+"""Searched every day as they are: with evictions and leases that expire."""
+
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_no_interleaving_breaks_a_rule(name: str) -> None:
-    outcome = search(CONFIGS[name].smaller())
+    outcome = search(CONFIGS[name] if name in WHOLE else CONFIGS[name].smaller())
     assert not outcome.violation, "\n".join((*outcome.story, outcome.violation))
 
 

@@ -81,10 +81,8 @@ class Config:
     """Check that no key is lost to the cache for good."""
 
     def smaller(self) -> Config:
-        """The same on bounds for every day: deletes double the choices, so nothing is evicted there."""
-        if not self.deletes:
-            return self
-        return replace(self, evict=0, expire=0 if self.write in ("populate", "revoke") else self.expire)
+        """The same on bounds for every day: nothing is evicted, and where rows are deleted no lease expires."""
+        return replace(self, evict=0, expire=0 if self.deletes else self.expire)
 
     def bigger(self) -> Config:
         """The same on larger bounds: somebody may die, and the log may be rewound."""
