@@ -18,7 +18,7 @@ _LOOK_S = 0.02
 
 
 class Fleet:
-    """The workers. `forget` tells the source that a node counts no longer."""
+    """The workers."""
 
     def __init__(
         self,
@@ -27,7 +27,6 @@ class Fleet:
         lineage: Lineage,
         metrics: Metrics,
         log: Log,
-        forget: Callable[[str], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workers: list[NodeWorker] = []
@@ -36,7 +35,6 @@ class Fleet:
         self._lineage = lineage
         self._metrics = metrics
         self._log = log
-        self._forget = forget
         self._clock_s = clock_s
         self._dying: dict[str, int] = {}
 
@@ -96,7 +94,6 @@ class Fleet:
             self._dying[worker.name] = self._lineage.start_over("node_dead", True).number
         elif self._epochs.current(number):
             worker.counts = False
-            self._forget(worker.name)
             self._log.error("a node counts no longer", node=worker.name)
 
     def _is_dead(self, worker: NodeWorker) -> bool:

@@ -78,7 +78,9 @@ class Metrics:
             "layouts_completed", "Published layouts made current: own ones, and those left by others.", "whose"
         )
         self.commits = self._counter("commits", "Times that the committed offset was saved.")
-        self.commit_errors = self._counter("commit_errors", "Times that saving the committed offset failed.")
+        self.commit_errors = self._counter(
+            "commit_errors", "Times that saving the committed offset, or the purge, failed."
+        )
         self.purged = self._counter("purged_changes", "Changes dropped from the log because every consumer read them.")
 
     def _running(self) -> None:

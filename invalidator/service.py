@@ -1,7 +1,7 @@
 """The daemon: poll, find the keys, tell the nodes, commit. PROTOCOL.md, "Applying the log".
 
 One loop reads the log into a window; a worker for each node goes through it (`node.py`). The loop also
-does the chores: the committed offset, layouts, dead nodes, is it still the same store, the purge.
+does the chores: layouts, dead nodes, is it still the same store. `books.py` commits.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from cachelib.backends.base import Backend
 from cachelib.errors import ConfigError, LogGap, StoreError
 from cachelib.stores.base import Store
+from invalidator.books import Books
 from invalidator.config import Settings
 from invalidator.epochs import Epochs
 from invalidator.feed import Feed
@@ -24,12 +25,13 @@ from invalidator.looks import Looks, SettleDelay
 from invalidator.metrics import Metrics
 from invalidator.node import Duties, NodeWorker
 from invalidator.rules import Rules
-from invalidator.sources.base import ChangeSource, Committed, Positions, covers
+from invalidator.sources.base import ChangeSource, Positions, covers
 from invalidator.work import Window
 
 _ROOM_WAIT_S = 0.2
 _KEEP_S = 0.25
 _CHECK_STORE_S = 1.0
+_STOP_S = 5.0
 
 
 class Service:
@@ -54,7 +56,6 @@ class Service:
         self.metrics = metrics or Metrics()
         self.rules = rules
         self.log = log
-        self.committed: Committed | None = None
         self.store_error = ""
         self._store = store
         self._source = source
@@ -65,9 +66,8 @@ class Service:
         self._turn_s = turn_s
         self._epochs = Epochs(store, self.metrics, log, clock_s)
         self.lineage = Lineage(store, self._epochs, log)
-        self.fleet = Fleet(
-            settings.apply, self._epochs, self.lineage, self.metrics, log, forget=source.forget, clock_s=clock_s
-        )
+        self.fleet = Fleet(settings.apply, self._epochs, self.lineage, self.metrics, log, clock_s)
+        self.books = Books(settings, self.fleet, source, self.metrics, log, clock_s)
         self._window = Window(settings.apply.window)
         self._feed = self._new_feed(source)
         self._stop = threading.Event()
@@ -110,8 +110,9 @@ class Service:
         """Find out where to go on. Raises `StoreError` where the store cannot be asked."""
         first = self._source.start()
         self.lineage.begin(self._source.reader(first))
-        self.committed = self._source.committed([name for name, _ in self._nodes])
-        done = self.committed.positions if self.committed is not None else {}
+        committed = self._source.committed([name for name, _ in self._nodes])
+        self.books.committed = committed
+        done = committed.positions if committed is not None else {}
         # "" is before everything: what was purged in front of a new consumer is a gap.
         start = {partition: done.get(partition, "") for partition in first}
         self._feed.seek(start)
@@ -119,7 +120,7 @@ class Service:
             self.lineage.broken("store_went_back", "the committed offset is ahead of the log", self._go_on)
         duties = self._duties()
         for name, backend in self._nodes:
-            counts = self.committed is not None and name in self.committed.counted
+            counts = committed is not None and name in committed.counted
             feed = self._new_feed(self._source.reader(start), lambda: self._feed.at)
             self.fleet.add(NodeWorker(name, backend, feed, duties, counts=counts))
         names = [name for name, _ in self._nodes]
@@ -129,6 +130,7 @@ class Service:
         """Work until `stop`. Raises what a worker died of."""
         for worker in self.fleet:
             worker.start()
+        self.books.start()
         pause_s = 0.0
         while not self._stop.wait(pause_s):
             self._beat_at_s = self._clock_s()
@@ -137,8 +139,9 @@ class Service:
             self.fleet.raise_if_crashed()
         self.log.info("stopping")
         self.fleet.drain(self._feed.at)
-        self._tried(self._commit)
-        self.log.info("stopped", committed=dict(self.committed.positions) if self.committed else None)
+        self.books.stop(_STOP_S)
+        committed = self.books.committed
+        self.log.info("stopped", committed=dict(committed.positions) if committed else None)
 
     def turn(self) -> float:
         """Read once, and do the chores that are due. Returns how long to pause before the next."""
@@ -185,13 +188,10 @@ class Service:
     # --- chores ------------------------------------------------------------------------------
 
     def _do_chores(self) -> None:
-        settings = self.settings
         for name, every_s, chore in (
             ("keep", _KEEP_S, self._epochs.keep),
             ("store", _CHECK_STORE_S, lambda: self.lineage.check(self._go_on)),
             ("nodes", _KEEP_S, self.fleet.look_after),
-            ("commit", settings.apply.commit_s, self._commit),
-            ("purge", settings.source.purge_s, self._purge),
         ):
             now_s = self._clock_s()
             if now_s - self._chores.setdefault(name, now_s) >= every_s:
@@ -200,24 +200,6 @@ class Service:
         if self._asked_to_reload.is_set():
             self._asked_to_reload.clear()
             self._tried(self._take_new_rules)
-
-    def _commit(self) -> None:
-        done = self.fleet.done()
-        if done is None or done == self.committed:
-            return
-        try:
-            self._source.commit(done)
-        except StoreError:
-            self.metrics.commit_errors.inc()
-            raise
-        self.metrics.commits.inc()
-        self.committed = done
-
-    def _purge(self) -> None:
-        dropped = self._source.purge()
-        if dropped:
-            self.metrics.purged.inc(dropped)
-            self.log.info("purged the change log", changes=dropped)
 
     def _take_new_rules(self) -> None:
         try:
@@ -254,7 +236,7 @@ class Service:
             start_over=self.lineage.start_over,
             identity=self.lineage.current,
             highest=self.lineage.highest_version,
-            committed=lambda: self.committed,
+            committed=lambda: self.books.committed,
             turn_s=self._turn_s,
             clock_s=self._clock_s,
             now_ms=self._now_ms,

@@ -17,7 +17,7 @@ _TEXT = "text/plain; charset=utf-8"
 
 def status_of(service: Service) -> dict[str, Any]:
     """Everything that one looks at first."""
-    committed = service.committed
+    committed = service.books.committed
     return {
         "ready": service.ready(),
         "healthy": service.healthy(),

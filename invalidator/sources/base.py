@@ -3,8 +3,8 @@
 A source has one or more partitions. In each, changes have an order and every place in it a position:
 text that sorts as the log does. Positions of all partitions together say how far somebody has read.
 
-One thread uses a source. Nodes that are behind read through readers of their own (`reader`), so
-that they hold up nobody.
+One thread reads from a source and another commits. Nodes that are behind read through readers of
+their own (`reader`), so that they hold up nobody.
 """
 
 from __future__ import annotations

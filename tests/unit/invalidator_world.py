@@ -232,6 +232,7 @@ class World:
                     worker.step()
                 except (CacheUnavailable, StoreError) as error:
                     worker.failed(error)
+            self.service.books.keep()
 
     def worker(self, name: str = "a") -> NodeWorker:
         return next(worker for worker in self.service.fleet if worker.name == name)

@@ -1,0 +1,88 @@
+"""The committed offset and the purge: what is written to the store, by a thread of its own.
+
+A write may wait for the store's writers (SQLite has one lock for all of them); reading on must not.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from cachelib.errors import StoreError
+from invalidator.config import Settings
+from invalidator.fleet import Fleet
+from invalidator.logs import Log
+from invalidator.metrics import Metrics
+from invalidator.sources.base import ChangeSource, Committed
+
+
+class Books:
+    """`source` is used for `commit` and `purge` only, and by this thread only."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        fleet: Fleet,
+        source: ChangeSource,
+        metrics: Metrics,
+        log: Log,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.committed: Committed | None = None
+        self._settings = settings
+        self._fleet = fleet
+        self._source = source
+        self._metrics = metrics
+        self._log = log
+        self._clock_s = clock_s
+        self._purged_at_s = clock_s()
+        self._failing = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="books", daemon=True)
+
+    def start(self) -> None:
+        """Begin to keep them."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Commit once more, and stop."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        self.keep()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._settings.apply.commit_s):
+            self.keep()
+
+    def keep(self) -> None:
+        """Commit what is done; purge where it is time. A store that fails is asked again the next time."""
+        try:
+            self._commit()
+            if self._clock_s() - self._purged_at_s >= self._settings.source.purge_s:
+                self._purged_at_s = self._clock_s()
+                self._purge()
+        except StoreError as error:
+            self._metrics.commit_errors.inc()
+            if not self._failing:
+                self._log.error("the committed offset is not saved", error=str(error))
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _commit(self) -> None:
+        done = self._fleet.done()
+        if done is None or done == self.committed:
+            return
+        self._source.commit(done)
+        before, self.committed = self.committed, done
+        self._metrics.commits.inc()
+        for node in sorted(before.counted - done.counted) if before is not None else ():
+            self._source.forget(node)
+
+    def _purge(self) -> None:
+        dropped = self._source.purge()
+        if dropped:
+            self._metrics.purged.inc(dropped)
+            self._log.info("purged the change log", changes=dropped)
