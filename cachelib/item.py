@@ -208,7 +208,8 @@ def _release(item: Item | None, op: Release) -> State:
 
 def _grant(item: Item, token: int, hold_ms: int, now_ms: int) -> Item:
     granted = item.but(lease=token, lease_until_ms=now_ms + min(hold_ms, LEASE_MS_MAX))
-    return _live(granted, LEASE_LIVES * hold_ms, now_ms)
+    # What is fresh keeps its end: else refreshes that fail, one after another, would serve it for ever.
+    return granted if item.fresh else _live(granted, LEASE_LIVES * hold_ms, now_ms)
 
 
 def _stale(item: Item, stale_ttl_ms: int, now_ms: int) -> Item:

@@ -318,3 +318,14 @@ def test_a_refused_fill_lets_the_next_reader_load_at_once(strong: bool) -> None:
     before = world.clock.now_ms
     assert world.read() == "second"
     assert world.clock.now_ms - before < HOLD_MS
+
+
+def test_refreshes_that_fail_do_not_lengthen_the_life_of_what_is_fresh() -> None:
+    world = Ours()
+    world.read()
+    assert world.item is not None
+    end = world.item.expires_ms
+    world.item = world.item.but(soft_expire_ms=world.clock.now_ms)
+    world.clock.now_ms = end - 1
+    world.reader().ask().fail(LoadFailed("the store failed"))
+    assert world.item.expires_ms == end
