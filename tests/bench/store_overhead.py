@@ -192,7 +192,8 @@ def library(store: SqlStore, times: Times, rounds: int) -> None:
         timed(times, "library: the same, and changes()", lambda: one_update(store, ask=True))
         timed(times, "library: load of 1 key", lambda: store.load(loader, [7]))
         timed(times, "library: load of 100 keys", lambda: store.load(loader, keys))
-        timed(times, "library: poll, nothing new", lambda: store.poll_changes(position, 1000))
+        position = store.poll_changes(position, 1000).position
+        timed(times, "library: poll, nothing new", lambda position=position: store.poll_changes(position, 1000))
 
 
 def one_update(store: SqlStore, *, ask: bool) -> None:

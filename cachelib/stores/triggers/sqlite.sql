@@ -36,7 +36,7 @@ after insert on {{table}} begin
 end
 
 -- @trigger updated
-after update on {{table}} when {{not_ours}} and not ({{rekeyed}}) begin
+after update on {{table}} when not ({{rekeyed}}) and {{not_ours}} begin
     insert into leasecache_changes (tbl, op, key, before)
     select tbl, 'delete', key, before from leasecache_replaced where {{unique_changed}};
     insert into leasecache_changes (tbl, op, key, before, after)
@@ -45,7 +45,7 @@ after update on {{table}} when {{not_ours}} and not ({{rekeyed}}) begin
 end
 
 -- @trigger rekeyed
-after update on {{table}} when {{not_ours}} and ({{rekeyed}}) begin
+after update on {{table}} when ({{rekeyed}}) and {{not_ours}} begin
     insert into leasecache_changes (tbl, op, key, before)
     select tbl, 'delete', key, before from leasecache_replaced;
     insert into leasecache_changes (tbl, op, key, before)
