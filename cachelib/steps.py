@@ -68,13 +68,18 @@ class ReadPlan:
         """Where reads are served from and fills go to."""
         return self.names[0]
 
+    @property
+    def shows_stale(self) -> bool:
+        """A strong read, or one that asks for something as new as it knows of, is never shown stale content."""
+        return self.stale and not self.strong and self.requirement == ANY
+
 
 async def read(port: Port, plan: ReadPlan) -> Found:
     """One read at any level, after the hit path found nothing to return."""
     moving = len(plan.names) > 1
     if plan.mode is not Mode.ON or (plan.strong and moving):  # I13
         return await _read_around(port, plan)
-    if plan.joins:
+    if plan.joins and not plan.strong:  # I8
         joined = await _join(port, plan)
         if joined is not None:
             return joined
@@ -91,7 +96,10 @@ async def _join(port: Port, plan: ReadPlan) -> Found | None:
         raise landing
     if landing is None or landing.content is None:
         return None
-    return _found(plan, Item(landing.content, version=landing.version, as_of_us=landing.as_of_us), "joined")
+    item = Item(landing.content, version=landing.version, as_of_us=landing.as_of_us)
+    if not serves(item, plan.requirement):  # it may have begun before what this read has to see
+        return None
+    return _found(plan, item, "joined")
 
 
 async def _read_through(port: Port, plan: ReadPlan) -> Found:
@@ -231,11 +239,11 @@ def _after_failed_load(port: Port, plan: ReadPlan, item: Item) -> Found | None:
 
 
 def _has_something_to_show(port: Port, plan: ReadPlan, item: Item) -> bool:
-    return serves(item, plan.requirement) or (plan.stale and may_serve_stale(item, port.now_ms()))
+    return serves(item, plan.requirement) or (plan.shows_stale and may_serve_stale(item, port.now_ms()))
 
 
 def _stale(port: Port, plan: ReadPlan, item: Item) -> Found | None:
-    if not plan.stale or not may_serve_stale(item, port.now_ms()):
+    if not plan.shows_stale or not may_serve_stale(item, port.now_ms()):
         return None
     try:
         return _found(plan, item, "stale")

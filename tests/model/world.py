@@ -81,8 +81,8 @@ class Config:
     """Check that no key is lost to the cache for good."""
 
     def smaller(self) -> Config:
-        """The same on bounds for every day: nothing is evicted, and where rows are deleted no lease expires."""
-        return replace(self, evict=0, expire=0 if self.deletes else self.expire)
+        """The same on bounds for every day: nothing is evicted, and where rows are deleted or the log is ahead no lease expires."""
+        return replace(self, evict=0, expire=0 if self.deletes or self.log_ahead else self.expire)
 
     def bigger(self) -> Config:
         """The same on larger bounds: somebody may die, and the log may be rewound."""

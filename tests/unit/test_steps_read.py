@@ -37,6 +37,7 @@ from cachelib.model import (
     RaiseFloor,
     Release,
     Released,
+    Requirement,
     Revoke,
     Revoked,
     Stored,
@@ -375,6 +376,24 @@ def test_a_flight_that_failed_fails_those_who_joined() -> None:
 def test_a_flight_without_a_result_for_others_is_not_joined(landing: Landing) -> None:
     run = Run(JOINS).reply(landing)
     assert isinstance(run.ops[0], Get)
+
+
+@pytest.mark.parametrize("asked", [Requirement(min_version=3), Requirement(min_as_of_us=78)])
+def test_a_flight_older_than_what_is_asked_is_not_joined(asked: Requirement) -> None:
+    """It may have begun before this session's own write."""
+    run = Run(replace(JOINS, requirement=asked)).reply(Found(["new"], True, 2, "filled", 77, value_of(b"new")))
+    assert isinstance(run.ops[0], Get)
+
+
+def test_a_strong_read_joins_no_flight_whatever_its_plan_says() -> None:
+    assert isinstance(Run(replace(STRONG, joins=True)).asked[0], Execute)
+
+
+@pytest.mark.parametrize("changes", [{"strong": True}, {"requirement": Requirement(min_version=3)}])
+def test_a_read_that_asks_for_more_than_stale_is_not_shown_it_whatever_its_plan_says(changes: Any) -> None:
+    plan = replace(PLAN, stale=True, **changes)
+    assert isinstance(Run(plan).reply(Held(10, STALE)).asked[-1], Wait)
+    assert Run(plan).reply(leased(STALE), FAILED, Released()).result is FAILED
 
 
 def test_a_read_that_does_not_join_asks_the_node_at_once() -> None:
