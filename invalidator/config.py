@@ -8,6 +8,7 @@ holds seconds; outside it is a duration such as "250ms", under the name without 
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -138,7 +139,11 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     merged: dict[str, Any] = {}
     for origin, layer in layers:
         _merge(merged, layer, Settings(), origin)
-    return _build(Settings, merged, "")
+    settings = _build(Settings, merged, "")
+    for name, value, most in (("namespace", settings.namespace, 32), ("consumer", settings.consumer, 64)):
+        if not re.fullmatch(rf"[A-Za-z0-9_.-]{{1,{most}}}", value):  # it becomes part of names on the nodes
+            raise ConfigError(f"{name} is {value!r}: it takes 1 to {most} letters, digits and -_.")
+    return settings
 
 
 def _merge(into: dict[str, Any], layer: Mapping[str, Any], known: Any, origin: str, section: str = "") -> None:

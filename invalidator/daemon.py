@@ -61,6 +61,14 @@ def _again(module: Any) -> None:
         raise ConfigError(f"{module.__name__} cannot be imported again: {error!r}") from error
 
 
+def is_logged(store: SqlStore, table: str) -> bool:
+    """Whether the store logs this table's changes. Raises `StoreError`."""
+    try:
+        return store.status(table).installed
+    except ConfigError:
+        return False  # there is no such table
+
+
 class Daemon:
     """`with Daemon(settings) as daemon: daemon.service.run()`. `settings` reads them, at the start and on a reload."""
 
@@ -99,6 +107,11 @@ class Daemon:
             reraise=True,
         )
         retrying(self.service.begin)
+        for table in self.service.rules.tables:
+            if not is_logged(self._store, table):
+                self.service.log.warning(
+                    "changes of a table are not logged: install it (cachelib install)", table=table
+                )
 
     def __exit__(self, *_: object) -> None:
         if self._server is not None:

@@ -107,10 +107,6 @@ class Epochs:
             return self._store.read_layout() or document
         return document
 
-    def settled(self) -> bool:
-        """No change is on its way. Else nothing is claimed of items that can be read under the old name."""
-        return self.layout().next is None
-
     def current(self, number: int) -> bool:
         """Whether the change that was published under this number has become current."""
         layout = self.layout()

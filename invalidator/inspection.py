@@ -12,7 +12,7 @@ from cachelib.layout import Layout, decode_layout, encode_layout, first_layout
 from cachelib.model import RaiseFloor
 from cachelib.stores import SqlStore
 from invalidator.config import Settings, redacted
-from invalidator.daemon import open_nodes, open_store, read_rules
+from invalidator.daemon import is_logged, open_nodes, open_store, read_rules
 from invalidator.positions import Begin, begin, found, note_names
 from invalidator.rules import Rules
 from invalidator.session import batch_for
@@ -51,7 +51,7 @@ def _checked_store(
     start = committed.positions[PARTITION] if committed else "the start of the log"
     yield f"store {redacted(settings.store_url())}: {identity}; would go on from {start}, the log ends at {end}", True
     for table in rules.tables:
-        installed = store.status(table).installed
+        installed = is_logged(store, table)
         yield (
             f"table {table}: {'its changes are logged' if installed else 'it is not installed: nothing is logged'}",
             installed,

@@ -14,7 +14,7 @@ from cachelib.backends.base import Batch, Results
 from cachelib.backends.memory import Memory
 from cachelib.entity import Entity
 from cachelib.envelope import encode
-from cachelib.errors import CacheUnavailable, ConfigError, LayoutConflict, LogGap, StoreError
+from cachelib.errors import CacheFull, CacheUnavailable, ConfigError, LayoutConflict, LogGap, StoreError
 from cachelib.layout import Layout, decode_layout
 from cachelib.model import Item, Name, RowChange, value_of
 from cachelib.stores.base import LogBatch, LogEntry
@@ -138,7 +138,7 @@ class FakeNode(Memory):
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock_ms=clock.ms)
-        self.down = False
+        self.down = self.full = False
         self.loses_answers = 0
         self.applied: list[Batch] = []
 
@@ -148,9 +148,11 @@ class FakeNode(Memory):
 
     def apply(self, batch: Batch, notes: Mapping[Name, bytes], now_ms: int) -> Results:
         self._ask()
-        results = super().apply(batch, notes, now_ms)
+        results = super().apply(batch, {} if self.full else notes, now_ms)
         if batch:
             self.applied.append(batch)
+        if self.full:
+            raise CacheFull("no room for a note")
         if self.loses_answers:
             self.loses_answers -= 1
             raise CacheUnavailable("the connection broke")

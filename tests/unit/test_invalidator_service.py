@@ -428,6 +428,37 @@ def test_source_is_not_read_on_while_every_node_is_down() -> None:
     assert position(world) == at(5000)
 
 
+def test_full_node_is_told_all_the_same_and_its_position_stays_behind() -> None:
+    world = World()
+    world.store.change()
+    world.go()
+    world.node().full = True
+    for number in range(3):
+        world.store.change(key={"id": number})
+        world.go(2)
+    assert len(world.node().applied) == 4
+    assert world.store.consumers["invalidator"] == position(world) == at(1)
+    world.node().full = False
+    world.go()
+    assert world.store.consumers["invalidator"] == position(world) == at(4)
+
+
+def test_what_a_full_node_was_told_is_not_proven_by_the_next_note() -> None:
+    world = World()
+    world.store.change()
+    world.go()
+    old = world.node().snapshot()
+    world.node().full = True
+    world.store.change()
+    world.go(2)
+    world.node().full = False
+    world.node().restart_from(old)
+    name = world.cache(version=0)
+    world.store.change(key={"id": 8})
+    world.go(10)
+    assert not fresh(world.node(), name)
+
+
 # --- second look ---------------------------------------------------------------------------------------------
 
 
