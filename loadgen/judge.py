@@ -108,49 +108,14 @@ def judge(run: Judged) -> Figures:
 
 
 def _figures(run: Judged, strong: Findings, eventual: Findings, lost: list[str]) -> Figures:
-    behind = next(number for number, subject in enumerate(run.stage.dataset.subjects) if subject.behind)
-    reads, progress, settled = run.history.reads, run.progress, run.settled
-    seen = visibility(
-        reads.of(behind),
-        run.history.probes.of(behind),
-        run.history.writes.of(behind),
-        first_versions(run.stage)[behind],
-        run.outages,
-    )
-    writes_behind = progress.writes["behind"] + progress.writes["probe"]
-    latency = _latencies(reads)
+    settled = run.settled
     return Figures(
         backend=run.stage.settings.backend,
         seconds=round(run.seconds, 1),
-        reads=len(reads),
-        reads_per_s=round(len(reads) / run.seconds, 1),
-        hit_ratio=_ratio(int((reads.source == Source.HIT).sum()), len(reads)),
-        **latency,
-        by_source={one.name.lower(): count for one in Source if (count := int((reads.source == one).sum()))},
-        writes=progress.writes.total(),
-        writes_behind=writes_behind,
-        writes_per_s=round(progress.writes.total() / run.seconds, 1),
-        store_loads=progress.counters["store_loads"],
-        loads_without_leases=progress.counters["loads_without_leases"],
-        strong_reads=strong.reads,
-        strong_hit_ratio=_ratio(strong.hits, strong.reads),
-        strong_stale=strong.stale,
-        strong_backwards=strong.backwards,
-        eventual_reads=eventual.reads,
-        eventual_stale=eventual.stale,
-        eventual_stale_ratio=_ratio(eventual.stale, eventual.reads),
-        eventual_stale_age_p50_ms=percentile(eventual.age_ms, 50),
-        eventual_stale_age_max_ms=percentile(eventual.age_ms, 100),
-        eventual_behind_max=eventual.behind_max,
-        eventual_backwards=eventual.backwards,
-        wrong_values=strong.wrong + eventual.wrong,
-        misordered_writes=strong.misordered + eventual.misordered,
+        **_traffic(run),
+        **_staleness(strong, eventual),
+        **_visibility(run),
         lost_writes=len(lost),
-        visible_p50_ms=percentile(seen.seen_ms, 50),
-        visible_p99_ms=percentile(seen.seen_ms, 99),
-        visible_probes=len(seen.seen_ms),
-        visible_unseen=seen.unseen,
-        poll_gap_ms=round(seen.poll_gap_ms, 2),
         outages=len(run.outages),
         catchup_s=_rounded(catch_up_s(eventual, run.outages)),
         settled=settled.seconds is not None,
@@ -158,10 +123,62 @@ def _figures(run: Judged, strong: Findings, eventual: Findings, lost: list[str])
         compared_keys=settled.compared,
         cached_keys=settled.cached,
         differing_keys=len(settled.differing),
-        errors=dict(progress.errors),
+        errors=dict(run.progress.errors),
         failures=tuple(_failures(strong, eventual, lost, settled)),
         examples=tuple(_examples(strong, eventual, lost, settled)),
     )
+
+
+def _traffic(run: Judged) -> dict[str, Any]:
+    """How much was done, how fast, and from where."""
+    reads, progress = run.history.reads, run.progress
+    return {
+        "reads": len(reads),
+        "reads_per_s": round(len(reads) / run.seconds, 1),
+        "hit_ratio": _ratio(int((reads.source == Source.HIT).sum()), len(reads)),
+        **_latencies(reads),
+        "by_source": {one.name.lower(): count for one in Source if (count := int((reads.source == one).sum()))},
+        "writes": progress.writes.total(),
+        "writes_behind": progress.writes["behind"] + progress.writes["probe"],
+        "writes_per_s": round(progress.writes.total() / run.seconds, 1),
+        "store_loads": progress.counters["store_loads"],
+        "loads_without_leases": progress.counters["loads_without_leases"],
+    }
+
+
+def _staleness(strong: Findings, eventual: Findings) -> dict[str, Any]:
+    """What the checker found."""
+    return {
+        "strong_reads": strong.reads,
+        "strong_hit_ratio": _ratio(strong.hits, strong.reads),
+        "strong_stale": strong.stale,
+        "strong_backwards": strong.backwards,
+        "eventual_reads": eventual.reads,
+        "eventual_stale": eventual.stale,
+        "eventual_stale_ratio": _ratio(eventual.stale, eventual.reads),
+        "eventual_stale_age_p50_ms": percentile(eventual.age_ms, 50),
+        "eventual_stale_age_max_ms": percentile(eventual.age_ms, 100),
+        "eventual_behind_max": eventual.behind_max,
+        "eventual_backwards": eventual.backwards,
+        "wrong_values": strong.wrong + eventual.wrong,
+        "misordered_writes": strong.misordered + eventual.misordered,
+    }
+
+
+def _visibility(run: Judged) -> dict[str, Any]:
+    """What the probers found, on the table that they may write to."""
+    behind = next(number for number, subject in enumerate(run.stage.dataset.subjects) if subject.behind)
+    history, first = run.history, first_versions(run.stage)[behind]
+    seen = visibility(
+        history.reads.of(behind), history.probes.of(behind), history.writes.of(behind), first, run.outages
+    )
+    return {
+        "visible_p50_ms": percentile(seen.seen_ms, 50),
+        "visible_p99_ms": percentile(seen.seen_ms, 99),
+        "visible_probes": len(seen.seen_ms),
+        "visible_unseen": seen.unseen,
+        "poll_gap_ms": round(seen.poll_gap_ms, 2),
+    }
 
 
 def _failures(strong: Findings, eventual: Findings, lost: list[str], settled: Settled) -> list[str]:
