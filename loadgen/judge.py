@@ -110,7 +110,7 @@ def judge(run: Judged) -> Figures:
 def _figures(run: Judged, strong: Findings, eventual: Findings, lost: list[str]) -> Figures:
     settled = run.settled
     return Figures(
-        backend=run.stage.settings.backend,
+        backend=run.stage.backend,
         seconds=round(run.seconds, 1),
         **_traffic(run),
         **_staleness(strong, eventual),

@@ -17,6 +17,8 @@ from loadgen.record import Source
 from loadgen.runner import Progress
 
 LINE_EVERY_S = 5.0
+RATE_OVER_S = 2.0
+OTHERS = [one for one in Source if one is not Source.HIT]
 
 
 class Watch:
@@ -54,7 +56,8 @@ class Watch:
         then, before = self._last
         rate = (progress.reads - before) / max(now - then, 1e-9)
         if self._live is not None:
-            self._last = now, progress.reads
+            if now - then > RATE_OVER_S:
+                self._last = now, progress.reads
             self._live.update(self._table(progress, rate))
         elif now >= self._line_at:
             self._last, self._line_at = (now, progress.reads), now + LINE_EVERY_S
@@ -67,7 +70,7 @@ class Watch:
         rows: Iterable[tuple[str, Any]] = (
             ("reads", f"{progress.reads:,}  ({rate:,.0f}/s)"),
             ("hits", f"{progress.hit_ratio:.2%}"),
-            *((one.name.lower(), f"{progress.by_source[one]:,}") for one in Source if one is not Source.HIT),
+            *((one.name.lower(), f"{progress.by_source[one]:,}") for one in OTHERS if progress.by_source[one]),
             ("writes", ", ".join(f"{role} {count:,}" for role, count in progress.writes.items() if count)),
             ("loads of the store", f"{progress.counters['store_loads']:,}"),
             ("errors", ", ".join(f"{name} {count}" for name, count in progress.errors.items()) or "none"),

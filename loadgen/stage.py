@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -44,7 +45,8 @@ class Stage:
         self.dataset: Dataset = DATASETS[settings.dataset]
         self.folder = Path(tempfile.mkdtemp(prefix="loadgen-"))
         self.store_url = f"sqlite:///{self.folder / 'store.db'}"
-        self.namespace = "loadgen"
+        # On a server that others use, too: neither items nor the invalidator's notes of another run are met.
+        self.namespace = f"loadgen-{secrets.token_hex(4)}"
         self.server: Redis | Memcached | None = None
         self.invalidator: Invalidator | None = None
         self.keys: list[list[str]] = []
@@ -73,6 +75,12 @@ class Stage:
         if self.server is None:
             raise ConfigError("the stage has no cache: enter it first")
         return self.server.url
+
+    @property
+    def backend(self) -> str:
+        """What kind of cache it is."""
+        scheme = self.cache_url.partition("://")[0]
+        return "memcached" if scheme == "memcached" else "redis"
 
     def new_invalidator(self) -> Invalidator:
         """The daemon for this stage, not started."""
