@@ -3,6 +3,8 @@
 Every rule of a client stands here, once, for all faces: threads, asyncio, batches, tests. The
 functions are coroutines over a `Port` and touch nothing else. The numbers I1 … cite
 PROTOCOL.md.
+
+Longer than 300 lines because a read and a write are judged against each other: a rule of one is read beside the other.
 """
 
 from __future__ import annotations
