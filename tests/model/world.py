@@ -81,7 +81,7 @@ class Config:
     """Check that no key is lost to the cache for good."""
 
     def smaller(self) -> Config:
-        """The same on bounds for every day: nothing is evicted, and where rows are deleted or the log is ahead no lease expires."""
+        """The same on bounds for every day: no evictions; with deletes, or the log ahead, no lease expires."""
         return replace(self, evict=0, expire=0 if self.deletes or self.log_ahead else self.expire)
 
     def bigger(self) -> Config:
