@@ -330,9 +330,12 @@ def test_install_waits_its_turn_without_holding_others_up(postgres: SqlStore, po
         done = []
         thread = threading.Thread(target=lambda: done.append(postgres.install("items")))
         thread.start()
-        for _ in range(5):
-            reader.execute("select * from items")
-            time.sleep(0.03)
+        asks = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'lock table%'"
+        for waits in (1, 0):  # it asks, and gives up
+            deadline = time.monotonic() + 20
+            while reader.execute(asks).fetchone() != (waits,):
+                assert time.monotonic() < deadline
+        reader.execute("select * from items")
         long.execute("commit")
         thread.join(30)
     assert done[0].changed
