@@ -28,11 +28,6 @@ class Metrics:
         suffix = {"counter": "_total"}
         return {metric.name + suffix.get(metric.type, ""): metric.documentation for metric in self.registry.collect()}
 
-    def forget(self, node: str) -> None:
-        """Drop a node's gauges: it is no longer configured."""
-        for gauge in (self.node_up, self.node_counts, self.lag, self.behind):
-            gauge.remove(node)
-
     # --- what there is -----------------------------------------------------------------------
 
     def _reading(self) -> None:

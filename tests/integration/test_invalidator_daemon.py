@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from cachelib.stores import SqlStore
 from tests.integration.invalidator_daemon import CUSTOMERS, Daemon, Shop, cached, client, tier, until
+from tests.servers.postgresql import PostgresServer
 from tests.servers.redis import RedisServer
 
 PROVEN_S = 15
@@ -151,6 +153,38 @@ def test_dead_node_no_longer_holds_up_the_committed_offset(small_shop: Shop, tmp
         until(lambda: daemon.metric("node_counts", node=other.url) == 0)
 
 
+def test_store_that_restarts_is_waited_for(redis_url: str, tmp_path: Path) -> None:
+    with PostgresServer() as server:
+        shop = Shop(server.url)
+        with Daemon(tmp_path, shop.url, [redis_url]) as daemon, client(shop, redis_url) as cache:
+            cached(cache)
+            server.stop()
+            until(lambda: daemon.status()["store_error"])
+            assert daemon.get("/healthz")[0] == 200
+            server.start()
+            until(lambda: not daemon.status()["store_error"])
+            until(lambda: _sql(shop, "update customers set tier = 'gold' where id = 7"))
+            until(lambda: tier(cache) == "gold")
+            assert daemon.metric("epochs_total") == 0
+        shop.close()
+
+
+def test_full_node_that_evicts_nothing_is_told_all_the_same(small_shop: Shop, tmp_path: Path) -> None:
+    with (
+        RedisServer(maxmemory="3mb", maxmemory_policy="noeviction") as server,
+        Daemon(tmp_path, small_shop.url, [server.url]) as daemon,
+        client(small_shop, server.url) as cache,
+    ):
+        cached(cache)
+        ask(server, b"CONFIG SET maxmemory 1\r\n")
+        for value in ("gold", "iron"):
+            small_shop.sql(f"update customers set tier = '{value}' where id = 7")
+            until(lambda value=value: tier(cache) == value)  # type: ignore[misc]
+        assert daemon.metric("refused_notes_total", node=server.url) > 0
+        ask(server, b"CONFIG SET maxmemory 0\r\n")
+        until(lambda: small_shop.committed() == small_shop.store.log_end())
+
+
 def test_gap_makes_everything_void(shop: Shop, redis_url: str, tmp_path: Path) -> None:
     with client(shop, redis_url) as cache:
         with Daemon(tmp_path, shop.url, [redis_url]) as daemon:
@@ -242,6 +276,14 @@ def test_not_ready_while_a_node_was_never_reached(small_shop: Shop, tmp_path: Pa
             daemon.ready()
         finally:
             daemon.kill()
+
+
+def _sql(shop: Shop, statement: str) -> bool:
+    try:
+        shop.sql(statement)
+    except OperationalError:  # a pooled connection of before the restart
+        return False
+    return True
 
 
 def ask(server: RedisServer, line: bytes) -> None:
