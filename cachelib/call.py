@@ -100,8 +100,8 @@ class Call:
 
     async def wait(self, name: Name, ms: int) -> None:
         """See `Port.wait`."""
-        self._in_time("another reader's lease")
         await self._world.flights.wait(name, self._at_most(ms))
+        self._in_time("another reader's lease")
 
     def take_off(self, name: Name) -> None:
         """See `Port.take_off`."""

@@ -91,47 +91,47 @@ class AsyncSqlTransaction:
     """`SqlTransaction` with `await`."""
 
     def __init__(self, inner: SqlTransaction, driver: AwaitingDriver, given: AsyncConnection | None) -> None:
-        self._inner = inner
+        self.inner = inner
         self._driver = driver
         self._given = given
 
     @property
     def finished(self) -> bool:
         """Committed or rolled back."""
-        return self._inner.finished
+        return self.inner.finished
 
     @property
     def commit_sent(self) -> bool:
         """See `SqlTransaction.commit_sent`."""
-        return self._inner.commit_sent
+        return self.inner.commit_sent
 
     @property
     def connection(self) -> AsyncConnection:
         """The SQLAlchemy connection of this transaction."""
         if self._given is None:
-            own = self._inner.connection
+            own = self.inner.connection
             self._given = AsyncConnection(self._driver.engines[own.engine], own)
         return self._given
 
     async def execute(self, sql: str | Executable, params: Mapping[str, Any] | None = None) -> Any:
         """See `SqlTransaction.execute`."""
-        return await greenlet_spawn(self._inner.execute, sql, params)
+        return await greenlet_spawn(self.inner.execute, sql, params)
 
     async def changes(self) -> Sequence[RowChange] | None:
         """See `SqlTransaction.changes`."""
-        return await greenlet_spawn(self._inner.changes)
+        return await greenlet_spawn(self.inner.changes)
 
     async def touched(self) -> frozenset[str]:
         """See `SqlTransaction.touched`."""
-        return await greenlet_spawn(self._inner.touched)
+        return await greenlet_spawn(self.inner.touched)
 
     async def commit(self) -> None:
         """See `SqlTransaction.commit`."""
-        await greenlet_spawn(self._inner.commit)
+        await greenlet_spawn(self.inner.commit)
 
     async def rollback(self) -> None:
         """See `SqlTransaction.rollback`."""
-        await greenlet_spawn(self._inner.rollback)
+        await greenlet_spawn(self.inner.rollback)
 
 
 class _Joined:
