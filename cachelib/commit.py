@@ -73,7 +73,8 @@ async def commit(core: Core, tx: OpenTransaction) -> Written:
         CommitUnknown: the store did not say; the keys were revoked.
         StoreError: the store refused; nothing is committed and no cache was touched.
     """
-    changes, tables = await tx.changes(), await tx.touched()
+    changes = await tx.changes()
+    tables = await tx.touched() if changes is None else frozenset(change.table for change in changes)
     await core.refuse_strangers(tables)
     concerned = [known for known in list(core.known.values()) if concerns(known.entity, tables)]
     if changes is None:
