@@ -8,18 +8,21 @@ fixtures give an empty place to work in, whatever the test before did to the ser
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.servers.connect import Debezium
+from tests.servers.kafka import KafkaServer
 from tests.servers.memcached import MemcachedServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.process import Server
 from tests.servers.redis import RedisServer
 
-SERVERS = {"redis_server", "memcached_server", "postgres_server"}
+SERVERS = {"redis_server", "memcached_server", "postgres_server", "kafka_server", "debezium"}
 
 # No deadline: the machine's load is not a property of the code. In CI the examples are the same in every run.
 settings.register_profile("dev", deadline=None, print_blob=True)
@@ -50,6 +53,20 @@ def memcached_server() -> Iterator[MemcachedServer]:
 def postgres_server() -> Iterator[PostgresServer]:
     with PostgresServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[KafkaServer]:
+    with KafkaServer() as server:
+        yield server
+
+
+@pytest.fixture
+def debezium(kafka_server: KafkaServer, postgres_server: PostgresServer) -> Iterator[Callable[..., Debezium]]:
+    """`debezium(database, ["public.orders"], prefix="shop")`: captures until the test ends. See `Debezium`."""
+    revive(kafka_server)
+    with ExitStack() as started:
+        yield lambda *args, **named: started.enter_context(Debezium(kafka_server, postgres_server, *args, **named))
 
 
 @pytest.fixture

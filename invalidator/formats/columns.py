@@ -68,17 +68,13 @@ def _zoned(value: str) -> datetime:
     return datetime.fromisoformat(value)
 
 
-def _since_epoch(unit_us: float) -> Convert:
-    # Nanoseconds are cut: databases keep microseconds.
-    per_us = round(1 / unit_us) if unit_us < 1 else 1
-    return lambda value: _EPOCH + timedelta(microseconds=value // per_us * max(1, int(unit_us)))
+def _since_epoch(times: int, per: int = 1) -> Convert:
+    return lambda value: _EPOCH + timedelta(microseconds=value * times // per)
 
 
-def _since_midnight(unit_us: float) -> Convert:
-    per_us = round(1 / unit_us) if unit_us < 1 else 1
-
+def _since_midnight(times: int, per: int = 1) -> Convert:
     def convert(value: int) -> time:
-        found = _MIDNIGHT + timedelta(microseconds=value // per_us * max(1, int(unit_us)))
+        found = _MIDNIGHT + timedelta(microseconds=value * times // per)
         if found.date() != _MIDNIGHT.date():
             raise ValueError("a time of day")  # 24:00, which Python has not
         return found.time()
@@ -92,11 +88,11 @@ _BY_NAME: Mapping[str, Convert] = {
     "io.debezium.time.IsoDate": _iso_day,
     "io.debezium.time.Timestamp": _since_epoch(1000),
     "io.debezium.time.MicroTimestamp": _since_epoch(1),
-    "io.debezium.time.NanoTimestamp": _since_epoch(0.001),
+    "io.debezium.time.NanoTimestamp": _since_epoch(1, 1000),
     "io.debezium.time.ZonedTimestamp": _zoned,
     "io.debezium.time.Time": _since_midnight(1000),
     "io.debezium.time.MicroTime": _since_midnight(1),
-    "io.debezium.time.NanoTime": _since_midnight(0.001),
+    "io.debezium.time.NanoTime": _since_midnight(1, 1000),
     "org.apache.kafka.connect.data.Date": _day,
     "org.apache.kafka.connect.data.Time": _since_midnight(1000),
     "org.apache.kafka.connect.data.Timestamp": _since_epoch(1000),

@@ -155,3 +155,16 @@ def unwrap(text: bytes, table: str, types: Types) -> tuple[Any, Plan]:
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "an array", str: "text", bool: "a truth value", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+def exact_json(text: bytes) -> Any:
+    """Any JSON, without a schema. Raises `UNREADABLE`."""
+    return _ANY.decode(text)
+
+
+def explain(error: Exception, text: bytes) -> str:
+    """What is wrong with a record that is no JSON of the kind expected."""
+    if text[:1] == b"\0" and len(text) >= 5:
+        number = int.from_bytes(text[1:5], "big")
+        return f"it is Avro or Protobuf (schema {number} of a registry): let the connector write JSON"
+    return f"{type(error).__name__}: {error}" if not str(error) else str(error)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.servers.kafka_java import java, write_properties
-from tests.servers.kafka_python import KafkaAdminClient, NewTopic
+from tests.servers.kafka_python import KafkaAdminClient, NewTopic, closing
 from tests.servers.kafka_tls import certificates
 from tests.servers.maven import jars
 from tests.servers.ports import HOST, free_port
@@ -26,6 +26,9 @@ _MODULE = "org.apache.kafka.common.security"
 _SMALL: dict[str, object] = {
     "auto.create.topics.enable": "false",  # a deleted topic would come back by itself
     "group.initial.rebalance.delay.ms": 0,
+    # A broker that was killed is let in again, and its partitions get another leader, when its session ends: not 9 s.
+    "broker.session.timeout.ms": 3000,
+    "broker.heartbeat.interval.ms": 500,
     # A heap of 128 MB has no room for the defaults.
     "log.cleaner.dedupe.buffer.size": 2_097_152,
     "log.cleaner.threads": 1,
@@ -42,11 +45,8 @@ class Topics:
     @contextmanager
     def admin(self) -> Iterator[KafkaAdminClient]:
         """kafka-python's administrator, for what has no method here."""
-        admin = KafkaAdminClient(bootstrap_servers=self.bootstrap, bootstrap_timeout_ms=10_000)
-        try:
+        with closing(KafkaAdminClient, bootstrap_servers=self.bootstrap, bootstrap_timeout_ms=10_000) as admin:
             yield admin
-        finally:
-            admin.close()
 
     def create_topic(self, name: str, partitions: int = 1, replicas: int | None = None, **settings: object) -> None:
         """Create it and wait until it has leaders. Settings with `_` for `.`: `cleanup_policy="compact"`."""
@@ -76,7 +76,7 @@ class KafkaServer(Topics, Server):
 
     name = "kafka"
 
-    def __init__(self, port: int | None = None, *, secured: bool = False, **settings: object) -> None:
+    def __init__(self, port: int | None = None, *, secured: bool = False, **settings: str | int) -> None:
         jars()
         super().__init__(port)
         self.node_id = 1
@@ -84,7 +84,10 @@ class KafkaServer(Topics, Server):
         self.cluster_id = _new_cluster_id()
         self.given = {name.replace("_", "."): value for name, value in settings.items()}
         self._secure_ports = (free_port(), free_port()) if secured else None
-        self.ca, self._keystore = certificates(self.folder) if secured else (None, None)
+        self.ca: Path | None = None
+        self._keystore: Path | None = None
+        if secured:
+            self.ca, self._keystore = certificates(self.folder)
 
     @property
     def bootstrap(self) -> str:  # type: ignore[override]
@@ -185,8 +188,8 @@ class KafkaServer(Topics, Server):
 class KafkaCluster(Topics):
     """Three brokers that survive the loss of any one: `cluster.brokers[0].kill()`. Settings as `KafkaServer`'s."""
 
-    def __init__(self, brokers: int = 3, **settings: object) -> None:
-        self.brokers: Sequence[KafkaServer] = [KafkaServer(free_port(), **settings) for _ in range(brokers)]
+    def __init__(self, **settings: str | int) -> None:
+        self.brokers: Sequence[KafkaServer] = [KafkaServer(free_port(), secured=False, **settings) for _ in range(3)]
         # A node's ports are known to the others, so none may take another one when it starts.
         controllers = {node: broker.controllers[1] for node, broker in enumerate(self.brokers, 1)}
         for node, broker in enumerate(self.brokers, 1):
@@ -212,7 +215,9 @@ class KafkaCluster(Topics):
 
     def leader(self, topic: str, partition: int = 0) -> KafkaServer:
         """The broker that leads a partition."""
-        leads = next(p["leader_id"] for p in self.describe(topic)["partitions"] if p["partition_index"] == partition)
+        leads: int = next(
+            p["leader_id"] for p in self.describe(topic)["partitions"] if p["partition_index"] == partition
+        )
         return self.brokers[leads - 1]
 
     def __enter__(self) -> Self:

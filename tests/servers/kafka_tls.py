@@ -17,7 +17,16 @@ def certificates(folder: Path) -> tuple[Path, Path]:
     authority = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
     _openssl(*_KEY, "-x509", "-subj", "/CN=test authority", *authority, "-keyout", ca_key, "-out", ca)
     names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
-    signed = ["-CA", ca, "-CAkey", ca_key, "-addext", names, "-addext", "basicConstraints=critical,CA:false"]
+    signed: list[str | Path] = [
+        "-CA",
+        ca,
+        "-CAkey",
+        ca_key,
+        "-addext",
+        names,
+        "-addext",
+        "basicConstraints=critical,CA:false",
+    ]
     _openssl(*_KEY, "-x509", "-subj", "/CN=localhost", *signed, "-keyout", server_key, "-out", server)
     both = folder / "keystore.pem"
     both.write_text(server_key.read_text() + server.read_text())
