@@ -41,6 +41,7 @@ def cli() -> None:
 @click.option("--arrivals", default="poisson", help="poisson, constant or closed.", show_default=True)
 @click.option("--write-rate", default=20.0, help="Writes a second through the library.", show_default=True)
 @click.option("--behind-rate", default=10.0, help="Writes a second behind its back.", show_default=True)
+@click.option("--evict-rate", default=0.0, help="Keys a second that the cache is made to lose.", show_default=True)
 @click.option("--probers", default=1, help="Processes that time how soon a change is seen.", show_default=True)
 @click.option("--strong-share", default=0.4, help="Of reads and writes, on the strong table.", show_default=True)
 @click.option("--origin-ms", default=0.0, help="Added to every load of the store.", show_default=True)

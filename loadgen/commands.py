@@ -23,6 +23,8 @@ ACHIEVED_LEAST = 0.9
 OUTAGE_S = 4.0
 ORIGIN_MS = 10.0
 """What the demonstration adds to each load of the store: a file is nearer than most databases are."""
+KILL_ORIGIN_MS = 20.0
+KILL_KEYS = 300
 STRONG_HITS_LEAST = 0.8
 BROKEN_SETTLE_S = 4.0
 
@@ -31,7 +33,10 @@ def plain_run(settings: Mapping[str, Any], json_path: Path | None) -> int:
     """`loadgen run`; the exit code."""
     load = Load(
         **{name: settings[name] for name in ("seconds", "readers", "read_rate", "arrivals", "target", "seed")},
-        **{name: settings[name] for name in ("write_rate", "behind_rate", "probers", "strong_share", "origin_ms")},
+        **{
+            name: settings[name]
+            for name in ("write_rate", "behind_rate", "evict_rate", "probers", "strong_share", "origin_ms")
+        },
         reader_threads=settings["threads"],
         exponent=settings["zipf"],
     )
@@ -102,21 +107,32 @@ def demonstration(backend: str, seconds: float, broken: str, json_path: Path) ->
 def kill_test(backend: str, seconds: float, seed: int, json_path: Path | None) -> int:
     """`loadgen faults`; the exit code. First the same load without faults, for the share of strong hits."""
     console = Console()
+    # Few keys, many writes, slow loads and keys that get lost: what has to happen at the same time to go wrong does.
     wild = Load(
         seconds=seconds,
         read_rate=800.0,
         writers=2,
         writer_threads=1,
+        write_rate=50.0,
+        evict_rate=15.0,
         probers=1,
-        seed=seed,
+        strong_share=0.6,
+        origin_ms=KILL_ORIGIN_MS,
         settle_within_s=30.0,
+        seed=seed,
         warm=True,
     )
     calm = replace(wild, seconds=max(3.0, min(20.0, seconds / 6)))
-    with Stage(StageSettings("rows", backend)) as stage, Watch(console, f"calm on {backend}", calm.seconds) as watch:
+    with (
+        Stage(StageSettings("rows", backend, keys=KILL_KEYS)) as stage,
+        Watch(console, f"calm on {backend}", calm.seconds) as watch,
+    ):
         before = judge(run(stage, calm, watch.tick, watch.say))
     show(console, f"without faults on {backend}, {calm.seconds:g} s", before)
-    with Stage(StageSettings("rows", backend)) as stage, Watch(console, f"faults on {backend}", seconds) as watch:
+    with (
+        Stage(StageSettings("rows", backend, keys=KILL_KEYS)) as stage,
+        Watch(console, f"faults on {backend}", seconds) as watch,
+    ):
         killer = Killer(stage, watch.say, seed, every_s=(0.5, min(4.0, seconds / 8)))
         after = judge(run(stage, wild, watch.tick, watch.say, killer))
     show(console, f"with faults on {backend}, {seconds:g} s", after)

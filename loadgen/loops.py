@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from cachelib.errors import CacheUnavailable
 from loadgen.arrivals import CLOSED, schedule
 from loadgen.record import Counts, How, ReadLog, Result, Source, Status, WriteLog, stamp_of
 from loadgen.tables import Subject
@@ -191,6 +192,29 @@ class Writer:
 
     def save(self) -> None:
         """See `Loop.save`: writes are in their file already."""
+
+
+class Evictor:
+    """Makes the cache lose keys, so that loads race with writes also where everything would be a hit."""
+
+    def __init__(self, work: Work) -> None:
+        self.counts = Counts()
+        self._work = work
+
+    def run(self, shift: Shift) -> None:
+        """See `Loop.run`."""
+        work = self._work
+        shift.wait_until(shift.start_ns)
+        for intended_ns, (subject, key) in zip(work.schedule(shift), work.choices(), strict=False):
+            if not shift.wait_until(intended_ns if intended_ns != CLOSED else now_ns()):
+                return
+            try:
+                work.target.evict(work.subjects[subject], work.keys[subject][key])
+            except CacheUnavailable as error:
+                self.counts.failed(error)
+
+    def save(self) -> None:
+        """See `Loop.save`: nothing was read or written."""
 
 
 class Prober:

@@ -36,6 +36,8 @@ class Load:
     behind_rate: float = 10.0
     probers: int = 0
     probe_rate: float = 4.0
+    evict_rate: float = 0.0
+    """Keys that the cache is made to lose."""
     target: str = "library"
     exponent: float = 0.99
     strong_share: float = 0.4
@@ -72,6 +74,7 @@ def workers(stage: Stage, load: Load) -> list[WorkerSpec]:
         ("write", load.writers, load.writer_threads, load.write_rate, "poisson"),
         ("behind", 1 if load.behind_rate else 0, 1, load.behind_rate, "poisson"),
         ("probe", load.probers, 1, load.probe_rate, "poisson"),
+        ("evict", 1, 1, load.evict_rate, "poisson"),
     ]
     specs: list[WorkerSpec] = []
     for role, processes, threads, rate, arrivals in roles:

@@ -35,6 +35,9 @@ class Target(Protocol):
     def write(self, subject: Subject, key: str, writer: int, seq: int, *, gone: bool) -> Result:
         """Write one row with this stamp, or delete it (`gone`). An error is in the result."""
 
+    def evict(self, subject: Subject, key: str) -> None:
+        """Lose what is cached of a key."""
+
     def counters(self) -> Mapping[str, int]:
         """`store_loads` and `loads_without_leases` so far; see the README."""
 
@@ -58,18 +61,22 @@ def stamp_in(value: Mapping[str, Any], subject: Subject, key: str) -> int:
 
 class DistantStore(SqlStore):
     """A file answers a miss in a fraction of a millisecond, in which no herd can gather: so a load may be
-    made to take longer, as it does across a network. Writers are not slowed down.
+    made to take longer, as it does across a network, half of it before the snapshot and half after (time
+    in which a write makes what was loaded old). Writers are not slowed down.
     """
 
     def __init__(self, url: str, origin_ms: float) -> None:
         super().__init__(url)
-        self._origin_s = origin_ms / 1000
+        self._half_s = origin_ms / 2000
 
     def load(self, loader: SyncLoader, keys: Sequence[Any], *, timeout_s: float | None = None) -> Loaded:
         """See `Store.load`."""
-        if self._origin_s:
-            time.sleep(self._origin_s)
-        return super().load(loader, keys, timeout_s=timeout_s)
+        if not self._half_s:
+            return super().load(loader, keys, timeout_s=timeout_s)
+        time.sleep(self._half_s)
+        loaded = super().load(loader, keys, timeout_s=timeout_s)
+        time.sleep(self._half_s)
+        return loaded
 
 
 class Library:
@@ -109,6 +116,10 @@ class Library:
         written = tx.written
         assert written is not None  # the block ended without an error
         return Result(Status.ACKNOWLEDGED, written.version)
+
+    def evict(self, subject: Subject, key: str) -> None:
+        """See `Target.evict`."""
+        self._cache.invalidate(subject.entity, key)
 
     def counters(self) -> Mapping[str, int]:
         """See `Target.counters`."""
@@ -194,6 +205,10 @@ class Forgetful:
         result: Result = self._own.writer.write(subject, key, writer, seq, gone=gone)
         self._kept.pop((subject.table, key), None)
         return result
+
+    def evict(self, subject: Subject, key: str) -> None:
+        """See `Target.evict`."""
+        self._kept.pop((subject.table, key), None)
 
     def counters(self) -> Mapping[str, int]:
         """See `Target.counters`."""

@@ -21,13 +21,13 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from loadgen.loops import Loop, Prober, Reader, Shift, Work, Writer
+from loadgen.loops import Evictor, Loop, Prober, Reader, Shift, Work, Writer
 from loadgen.record import How
 from loadgen.tables import DATASETS
 from loadgen.targets import Target, target_of
 from loadgen.workload import Zipf
 
-Role: TypeAlias = Literal["read", "write", "behind", "probe"]
+Role: TypeAlias = Literal["read", "write", "behind", "probe", "evict"]
 FRAME_S = 0.5
 THREADS_MAX = 64
 """A thread's number is worker * THREADS_MAX + its place, from 1 on."""
@@ -150,6 +150,8 @@ def _loop(spec: WorkerSpec, work: Work) -> Loop:
             return Writer(work, How.BEHIND)
         case "probe":
             return Prober(work)
+        case "evict":
+            return Evictor(work)
 
 
 def _shares(spec: WorkerSpec) -> list[float]:
