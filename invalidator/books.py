@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 
 from cachelib.errors import StoreError
-from invalidator.config import Settings
 from invalidator.fleet import Fleet
 from invalidator.logs import Log
 from invalidator.metrics import Metrics
+from invalidator.settings import Settings
 from invalidator.sources.base import ChangeSource, Committed
 
 

@@ -13,10 +13,13 @@ from cachelib.backends import from_url
 from cachelib.backends.base import Backend
 from cachelib.errors import ConfigError, StoreError
 from cachelib.stores import SqlStore
-from invalidator.config import Settings, node_name, redacted
-from invalidator.logs import open_log
+from invalidator.config import node_name, redacted
+from invalidator.logs import Log, open_log
+from invalidator.metrics import Metrics
 from invalidator.rules import Rules, rules_from
 from invalidator.service import Service
+from invalidator.settings import Settings
+from invalidator.sources.base import ChangeSource
 from invalidator.sources.outbox import Outbox
 from invalidator.status import StatusServer
 
@@ -42,6 +45,11 @@ def open_store(settings: Settings) -> SqlStore:
         return SqlStore(url)
     except ConfigError as error:
         raise ConfigError(f"the store URL is wrong: {str(error).replace(url, redacted(url))}") from error
+
+
+def open_source(settings: Settings, store: SqlStore, metrics: Metrics, log: Log) -> ChangeSource:  # noqa: ARG001 - for sources that watch themselves
+    """Where changes are read from. Raises `ConfigError`; may connect only at the first question."""
+    return Outbox(store, settings.consumer)
 
 
 def read_rules(settings: Settings, *, anew: bool = False) -> Rules:
@@ -77,14 +85,17 @@ class Daemon:
         rules = read_rules(self.settings)
         nodes = open_nodes(self.settings)
         self._store = open_store(self.settings)
+        metrics, log = Metrics(), open_log(self.settings.log)
+        self._source = open_source(self.settings, self._store, metrics, log)
         self.service = Service(
             self.settings,
             store=self._store,
-            source=Outbox(self._store, self.settings.consumer),
+            source=self._source,
             nodes=nodes,
             rules=rules,
             reload=lambda: read_rules(settings(), anew=True),
-            log=open_log(self.settings.log),
+            log=log,
+            metrics=metrics,
         )
         self._server: StatusServer | None = None
 
@@ -116,6 +127,7 @@ class Daemon:
     def __exit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.stop()
+        self._source.close()
         self._store.close()
 
     def says(self) -> str:

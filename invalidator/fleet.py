@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from invalidator.config import ApplySettings
 from invalidator.epochs import Epochs
 from invalidator.lineage import Lineage
 from invalidator.logs import Log
 from invalidator.metrics import Metrics
 from invalidator.node import NodeWorker
+from invalidator.settings import ApplySettings
 from invalidator.sources.base import Committed, Positions, covers, least
 
 _STOP_S = 5.0

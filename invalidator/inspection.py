@@ -11,11 +11,12 @@ from cachelib.errors import CacheError, ConfigError, LayoutConflict, StoreError
 from cachelib.layout import Layout, decode_layout, encode_layout, first_layout
 from cachelib.model import RaiseFloor
 from cachelib.stores import SqlStore
-from invalidator.config import Settings, redacted
+from invalidator.config import redacted
 from invalidator.daemon import is_logged, open_nodes, open_store, read_rules
 from invalidator.positions import Begin, begin, found, note_names
 from invalidator.rules import Rules
 from invalidator.session import batch_for
+from invalidator.settings import Settings
 from invalidator.sources.base import Committed, Event, Positions
 from invalidator.sources.outbox import PARTITION, Outbox
 

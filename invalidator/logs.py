@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from invalidator.config import LogSettings
+from invalidator.settings import LogSettings
 
 Log: TypeAlias = Any
 """A structlog logger; its own types are `Any` all the same."""

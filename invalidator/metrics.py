@@ -43,6 +43,25 @@ class Metrics:
         self.second_pending = self._gauge("second_looks_pending", "Changes that wait for their second look.")
         self.source_errors = self._counter("source_errors", "Polls that failed; each is tried again.")
         self.gaps = self._counter("gaps", "Times that changes were lost to this consumer.")
+        self.age_s = self._histogram(
+            "event_age_seconds", "How old a change was when read, the oldest of a poll.", _SECONDS
+        )
+        self.second_oldest_s = self._gauge("second_looks_oldest_seconds", "How long the oldest of those waits already.")
+        self._from_a_bus()
+
+    def _from_a_bus(self) -> None:
+        self.decode_errors = self._counter(
+            "decode_errors", "Records that could not be read, by partition.", "partition"
+        )
+        self.dead_letters = self._counter(
+            "dead_letters", "Changes that could not be told apart or read, by kind: kept, or dropped unkept.",
+            "kind", "outcome",
+        )  # fmt: skip
+        self.dead_letter_errors = self._counter("dead_letter_errors", "Times that dead letters could not be kept.")
+        self.dead_letters_waiting = self._gauge("dead_letters_waiting", "Dead letters that wait to be kept.")
+        self.lag_messages = self._gauge("lag_messages", "Records of a partition that are not read yet.", "partition")
+        self.rebalances = self._counter("rebalances", "Partitions given to this member, or taken from it.", "what")
+        self.partitions = self._gauge("partitions", "Partitions that this member reads.")
 
     def _applying(self) -> None:
         self.operations = self._counter(

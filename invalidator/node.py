@@ -18,13 +18,13 @@ import tenacity
 from cachelib.backends.base import Backend
 from cachelib.errors import CacheError, CacheFull, LogGap, StoreError
 from cachelib.stores.base import Store
-from invalidator.config import ApplySettings
 from invalidator.epochs import Amnesty, Epochs
 from invalidator.feed import Feed
 from invalidator.logs import Log
 from invalidator.metrics import Metrics
 from invalidator.positions import Begin, StartOver, begin, found, note_names
 from invalidator.session import Session
+from invalidator.settings import ApplySettings
 from invalidator.sources.base import Committed, Positions, covers, merged
 from invalidator.watermark import Proof
 from invalidator.work import Window, Work
@@ -254,7 +254,7 @@ class NodeWorker:
             turns=dict(notes.turns),
             highest=notes.highest if isinstance(decision, Begin) else 0,
         )
-        session.begun_anew = session.positions != notes.positions
+        session.begun_anew = isinstance(decision, StartOver) or session.positions != notes.positions
         session.noted = session.positions
         if not session.begun_anew:
             session.written = {name: note for name, note in zip(names, raw, strict=True) if note is not None}

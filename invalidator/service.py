@@ -15,7 +15,6 @@ from cachelib.backends.base import Backend
 from cachelib.errors import ConfigError, LogGap, StoreError
 from cachelib.stores.base import Store
 from invalidator.books import Books
-from invalidator.config import Settings
 from invalidator.epochs import Epochs
 from invalidator.feed import Feed
 from invalidator.fleet import Fleet
@@ -25,6 +24,7 @@ from invalidator.looks import Looks, SettleDelay
 from invalidator.metrics import Metrics
 from invalidator.node import Duties, NodeWorker
 from invalidator.rules import Rules
+from invalidator.settings import Settings
 from invalidator.sources.base import ChangeSource, Positions, covers
 from invalidator.work import Window
 

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from cachelib.errors import ConfigError
-from invalidator.config import HttpSettings
 from invalidator.service import Service
+from invalidator.settings import HttpSettings
 
 _TEXT = "text/plain; charset=utf-8"
 

@@ -60,6 +60,31 @@ class LogBatch:
     watermark_us: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Which transactions were visible to everybody at one moment, by their ids (PostgreSQL's `pg_snapshot`)."""
+
+    xmin: int
+    xmax: int
+    running: frozenset[int] = frozenset()
+
+    def shows(self, tx: int) -> bool:
+        """Whether a transaction that is known to have committed can be read by whoever begins now.
+
+        `tx` is its id, or the low 32 bits of it, as a log has them. Of the ids that they may stand for it is the one
+        that is no further than `_AHEAD` beyond this snapshot: so a log may reach back four thousand million
+        transactions, and so many may run at once, before one is taken for another.
+        """
+        if tx < _EPOCH:
+            limit = self.xmax + _AHEAD
+            tx = limit - (limit - tx) % _EPOCH
+        return tx < self.xmin or (tx < self.xmax and tx not in self.running)
+
+
+_EPOCH = 2**32
+_AHEAD = 2**28
+
+
 class StoreTransaction(Protocol):
     """One open transaction."""
 
@@ -148,6 +173,12 @@ class ChangeLog(Protocol):
 
     def log_start(self) -> str:
         """The position before the oldest entry kept."""
+
+    def log_at(self, time_us: int) -> str:
+        """A position before every entry kept whose change was made at this time of the store's clock or later.
+
+        What began before and was committed after may stand in front of it.
+        """
 
     def log_end(self) -> str:
         """A position behind which every commit that begins from now on will be found."""

@@ -34,6 +34,9 @@ class Log(Protocol):
     def wait(self, conn: Connection, after: str, timeout_s: float) -> None:
         """See `base.ChangeLog.wait_for_changes`; the connection serves nothing else."""
 
+    def at(self, conn: Connection, time_us: int) -> str | None:
+        """See `base.ChangeLog.log_at`; None where there is no such entry."""
+
     def end(self, conn: Connection) -> str:
         """See `base.ChangeLog.log_end`."""
 
@@ -71,6 +74,12 @@ class SqlChangeLog:
     def start(self) -> str:
         """See `base.ChangeLog.log_start`."""
         return self._meta(PURGED_THROUGH) or self._log.position_start
+
+    def at(self, time_us: int) -> str:
+        """See `base.ChangeLog.log_at`."""
+        with self._engines.connect("side", "reading the change log") as conn:
+            end = self._log.end(conn)  # first: what is written meanwhile is behind it
+            return self._log.at(conn, time_us) or end
 
     def end(self) -> str:
         """See `base.ChangeLog.log_end`."""

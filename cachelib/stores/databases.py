@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Engine, TextClause
 from sqlalchemy.engine import URL
 
+from cachelib.stores.base import Snapshot
 from cachelib.stores.changelog import Log
 from cachelib.stores.drivers import Driver
 from cachelib.stores.engines import Role
@@ -51,6 +52,9 @@ class Dialect(Catalogue, Protocol):
 
     def highest_version(self, conn: Connection, home: str) -> int:
         """The last version drawn that this connection can see; 0 for none."""
+
+    def snapshot(self, conn: Connection) -> Snapshot | None:
+        """Which transactions can be read now; None where nobody can tell."""
 
     def select(self, table: TableName, key: Sequence[Column], outputs: Sequence[str]) -> tuple[TextClause, Binder]:
         """See `loaders.Select`."""

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, TextClause, event, text
 
 from cachelib.errors import ConfigError
+from cachelib.stores.base import Snapshot
 from cachelib.stores.engines import Role
 from cachelib.stores.loaders import Binder, postgresql_select
 from cachelib.stores.names import Column, TableName, TableShape, for_text, nearest, pick, quote
@@ -78,6 +79,12 @@ class PostgreSQL:
     def now_us(self, conn: Connection) -> int:
         """See `Dialect.now_us`."""
         return int(conn.execute(_NOW).scalar_one())
+
+    def snapshot(self, conn: Connection) -> Snapshot:
+        """See `Dialect.snapshot`. `xmin:xmax:running,...`; subtransactions are not among those that run."""
+        written = conn.execute(text("select cast(pg_current_snapshot() as text)")).scalar_one()
+        xmin, xmax, running = str(written).split(":")
+        return Snapshot(int(xmin), int(xmax), frozenset(int(tx) for tx in running.split(",") if tx))
 
     def system(self, conn: Connection) -> str | None:
         """System identifier, timeline and database; None where the role may not ask.

@@ -50,6 +50,9 @@ _OLDEST = """
 select cast(cast(c.tx as text) as bigint), c.version, cast(extract(epoch from c.at) * 1000000 as bigint)
 from @changes c where c.tx < pg_snapshot_xmin(pg_current_snapshot()) order by c.tx, c.version limit :limit"""
 _DELETE = f"delete from @changes c where not {_BEHIND}"
+_AT = """
+select cast(cast(c.tx as text) as bigint) from @changes c
+where c.at >= to_timestamp(cast(:time_us as double precision) / 1000000) order by c.tx limit 1"""
 _LOOK_S = 0.1
 """A writer that looked before we fell asleep and commits afterwards does not wake us."""
 _LOOK_AT_RUNNING_S = 0.01
@@ -124,6 +127,11 @@ class PostgreSQLLog:
             if ready or left_s <= 0:
                 return
             self._driver.wait_notified(driver_connection, min(left_s, _LOOK_AT_RUNNING_S if running else _LOOK_S))
+
+    def at(self, conn: Connection, time_us: int) -> str | None:
+        """Before the first transaction that made a change then or later."""
+        tx = conn.execute(self._sql(_AT), {"time_us": time_us - 1}).scalar()  # -1: a double rounds
+        return None if tx is None else position(tx, 0)
 
     def end(self, conn: Connection) -> str:
         """Before every transaction that has not ended."""

@@ -1,5 +1,7 @@
 """`SqlStore`: SQLite or PostgreSQL as the authoritative store, by SQLAlchemy Core.
 
+Longer than 300 lines because it is the face of the whole store; most of it hands on what its parts do.
+
 It draws its rules from PROTOCOL.md, "Versions" and "Proof of freshness". What differs between
 the two databases is in `postgresql*.py` and `sqlite*.py`; what differs between blocking and
 awaiting is in `drivers.py`.
@@ -19,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from cachelib.errors import ConfigError, LayoutConflict
 from cachelib.policy import Duration, duration_ms
-from cachelib.stores.base import Loaded, LogBatch, SyncLoader
+from cachelib.stores.base import Loaded, LogBatch, Snapshot, SyncLoader
 from cachelib.stores.changelog import SqlChangeLog
 from cachelib.stores.databases import database
 from cachelib.stores.drivers import BlockingDriver, Driver
@@ -208,6 +210,11 @@ class SqlStore:
         with self._engines.connect("side", "reading the clock") as conn:
             return self._dialect.now_us(conn)
 
+    def snapshot(self) -> Snapshot | None:
+        """Which transactions can be read by everybody now; None where the store does not tell (SQLite)."""
+        with self._engines.connect("side", "asking what is visible") as conn:
+            return self._dialect.snapshot(conn)
+
     def _highest_committed(self) -> int:
         with self._engines.connect("side", "reading the last version") as conn:
             return self._dialect.highest_version(conn, "")
@@ -258,6 +265,10 @@ class SqlStore:
     def log_start(self) -> str:
         """See `base.ChangeLog.log_start`."""
         return self._changelog.start()
+
+    def log_at(self, time_us: int) -> str:
+        """See `base.ChangeLog.log_at`."""
+        return self._changelog.at(time_us)
 
     def log_end(self) -> str:
         """See `base.ChangeLog.log_end`."""

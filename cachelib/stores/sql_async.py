@@ -22,7 +22,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from cachelib.model import Row, RowChange
-from cachelib.stores.base import AsyncLoader, Loaded, LogBatch
+from cachelib.stores.base import AsyncLoader, Loaded, LogBatch, Snapshot
 from cachelib.stores.installer import Installed, TableStatus
 from cachelib.stores.loaders import TableLoad
 from cachelib.stores.sql import SqlStore
@@ -222,6 +222,10 @@ class AsyncSqlStore:
         """See `SqlStore.now_us`."""
         return await self._run(self._store.now_us)
 
+    async def snapshot(self) -> Snapshot | None:
+        """See `SqlStore.snapshot`."""
+        return await self._run(self._store.snapshot)
+
     async def read_layout(self) -> bytes | None:
         """See `SqlStore.read_layout`."""
         return await self._run(self._store.read_layout)
@@ -241,6 +245,10 @@ class AsyncSqlStore:
     async def log_start(self) -> str:
         """See `SqlStore.log_start`."""
         return await self._run(self._store.log_start)
+
+    async def log_at(self, time_us: int) -> str:
+        """See `SqlStore.log_at`."""
+        return await self._run(self._store.log_at, time_us)
 
     async def log_end(self) -> str:
         """See `SqlStore.log_end`."""

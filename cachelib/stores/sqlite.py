@@ -86,6 +86,9 @@ class SQLite:
         """SQLite has no identity of its own."""
         return None
 
+    def snapshot(self, conn: Connection) -> None:
+        """See `Dialect.snapshot`: there are no transaction ids."""
+
     def select(self, table: TableName, key: Sequence[Column], outputs: Sequence[str]) -> tuple[TextClause, Binder]:
         """See `Dialect.select`."""
         return sqlite_select(table, key, outputs)

@@ -24,6 +24,7 @@ _POLL = text(
     f" left join (select {_RECORD} from leasecache_changes c where c.id > :since order by c.id limit :limit) entry"
     " on true order by entry.version"
 )
+_AT = text("select id - 1 from leasecache_changes where at_us >= :time_us order by id limit 1")
 _OLDEST = text("select id, at_us from leasecache_changes order by id limit :limit")
 _DELETE = text("delete from leasecache_changes where id <= :through")
 _LOOK_S = 0.005
@@ -96,6 +97,11 @@ class SQLiteLog:
         version = conn.exec_driver_sql("pragma data_version").scalar_one()
         conn.rollback()  # a snapshot that stays open would never see the change
         return version
+
+    def at(self, conn: Connection, time_us: int) -> str | None:
+        """Before the first change that was made then or later."""
+        before = conn.execute(_AT, {"time_us": time_us}).scalar()
+        return None if before is None else position(before)
 
     def end(self, conn: Connection) -> str:
         """See `Log.end`."""

@@ -9,7 +9,7 @@ their own (`reader`), so that they hold up nobody.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -31,12 +31,41 @@ class Capability:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """What a bus carried. kafka-python's `ConsumerRecord` has the same fields, and serves as one."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    """Milliseconds."""
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
-    """One change, and where it stands."""
+    """One change, and where it stands. `record` carried it, where the source has records."""
 
     partition: str
     position: str
     change: RowChange
+    record: Record | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A record that cannot be read: why, and what is to be invalidated instead (see `formats.base.DecodeFailed`).
+
+    With nothing in `instead` it may be about anything that the source carries.
+    """
+
+    partition: str
+    position: str
+    why: str
+    instead: tuple[RowChange, ...] = ()
+    record: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +73,14 @@ class Polled:
     """What one poll gave: the changes between two positions.
 
     `watermark_us` is the store's clock up to which every commit of every partition is in this or an
-    earlier poll; None where that is not known.
+    earlier poll; None where that is not known. `poison`: what between the positions could not be read.
     """
 
     events: tuple[Event, ...]
     before: Positions
     after: Positions
     watermark_us: int | None = None
+    poison: tuple[Poison, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +104,20 @@ class ChangeSource(Protocol):
     def poll(self, limit: int, timeout_s: float) -> Polled:
         """The next changes; after at most `timeout_s` an empty answer."""
 
+    def rest(self) -> None:
+        """Called over and over instead of `poll` while nothing more may be read: keep what must be kept alive.
+
+        Whoever reads again goes on where the last poll ended.
+        """
+
     def seek(self, positions: Positions) -> None:
         """Go on behind these positions."""
 
     def start(self) -> Positions:
         """Before the oldest change that is kept."""
+
+    def at(self, time_us: int) -> Positions:
+        """Before every change that was made at this time or later, by the clock that the source keeps."""
 
     def end(self) -> Positions:
         """Where every commit that begins from now on will be found behind."""

@@ -37,6 +37,9 @@ class Outbox:
         events = tuple(Event(PARTITION, entry.position, entry.change) for entry in batch.entries)
         return Polled(events, {PARTITION: before}, {PARTITION: batch.position}, batch.watermark_us)
 
+    def rest(self) -> None:
+        """See `ChangeSource.rest`: nothing is held open."""
+
     def seek(self, positions: Positions) -> None:
         """See `ChangeSource.seek`."""
         self._at = positions[PARTITION]
@@ -44,6 +47,10 @@ class Outbox:
     def start(self) -> Positions:
         """See `ChangeSource.start`."""
         return {PARTITION: self._log.log_start()}
+
+    def at(self, time_us: int) -> Positions:
+        """See `ChangeSource.at`; the time is that of the change, not of its commit."""
+        return {PARTITION: self._log.log_at(time_us)}
 
     def end(self) -> Positions:
         """See `ChangeSource.end`."""

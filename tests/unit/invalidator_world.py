@@ -18,11 +18,12 @@ from cachelib.errors import CacheFull, CacheUnavailable, ConfigError, LayoutConf
 from cachelib.layout import Layout, decode_layout
 from cachelib.model import Item, Name, RowChange, value_of
 from cachelib.stores.base import LogBatch, LogEntry
-from invalidator.config import Settings, load
+from invalidator.config import load
 from invalidator.logs import open_log
 from invalidator.node import NodeWorker
 from invalidator.rules import Rules
 from invalidator.service import Service
+from invalidator.settings import Settings
 from invalidator.sources.base import Capability, Polled
 from invalidator.sources.outbox import Outbox
 

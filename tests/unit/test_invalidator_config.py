@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cachelib.errors import ConfigError
-from invalidator.config import Settings, listing, load, node_name, redacted
+from invalidator.config import listing, load, node_name, redacted
+from invalidator.settings import Settings
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -8,10 +8,10 @@ import pytest
 
 from cachelib.errors import LayoutConflict, StoreError
 from cachelib.layout import decode_layout, encode_layout, first_layout, with_new_epochs
-from invalidator.config import LogSettings
 from invalidator.epochs import Epochs
 from invalidator.logs import open_log
 from invalidator.metrics import Metrics
+from invalidator.settings import LogSettings
 from tests.unit.invalidator_world import Clock, FakeStore
 
 
