@@ -6,7 +6,7 @@ import pytest
 
 from cachelib.errors import ConfigError
 from cachelib.layout import completed, decode_layout, encode_layout, with_new_epochs
-from invalidator.positions import decode_note, note_names
+from invalidator.positions import decode_note, found, note_names
 from invalidator.rules import Rules
 from tests.unit.invalidator_world import CUSTOMERS, EarlyOutbox, World, at, fresh
 
@@ -191,6 +191,27 @@ def test_notes_of_another_store_prove_nothing() -> None:
     assert world.metric("epochs_total", reason="store_changed") == 1
 
 
+def test_notes_of_two_batches_in_a_row_join() -> None:
+    world = World(positions="5s")
+    world.go(1)
+    for _ in range(2):
+        world.store.change()
+        world.go(1)
+    assert found(["log"], world.node().read_notes(note_names("lc", "invalidator", "log"))).positions == {"log": at(2)}
+
+
+def test_after_starting_over_both_notes_are_of_the_new_store() -> None:
+    world = World(positions="5s")
+    world.store.change()
+    world.go(2, every_s=6)
+    world.store.who = "store-2"
+    world.start()
+    world.go(1)
+    world.start()
+    world.go(1)
+    assert world.metric("connects_total", node="a", start="its own position") == 1
+
+
 # --- lost changes, and a store that goes back --------------------------------------------------------
 
 
@@ -236,7 +257,8 @@ def test_store_that_went_back_makes_everything_void() -> None:
     del world.store.log[2:]
     world.store.version = 2
     world.go(30)
-    assert sum(world.metric("epochs_total", reason=why) for why in ("log_gap", "store_went_back")) == 1
+    reasons = ("log_gap", "store_went_back", "log_purged", "unknown_node")
+    assert sum(world.metric("epochs_total", reason=why) for why in reasons) == 1
     assert position(world) <= at(2)
     world.store.change()
     world.go()
