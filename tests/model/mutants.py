@@ -1,6 +1,7 @@
 """The rules, each dropped in turn by patching the real functions: every one must be missed.
 
 A mutant that the search does not catch means a rule that nobody needs, or a search that sees too little.
+A configuration here must hold while the rule stands, or its violation says nothing: search it once without the patch.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ MUTANTS: dict[str, Mutant] = {
         PLAIN, ((cache, "_put_has_ground", put_does_not_compare), (cache, "_put", put_below_floor))
     ),
     "put on revoked content": Mutant(
-        Config(versions="early_insert", deletes=True), ((cache, "_put_has_ground", put_over_void),)
+        Config(deletes=True, reads=2, evict=0, expire=0), ((cache, "_put_has_ground", put_over_void),)
     ),
     "refused put leaves the floor": Mutant(PLAIN, ((cache, "_put", put_is_only_put),)),
     "put over absence of unknown version": Mutant(DELETES, ((cache, "_fill", fill_knows_absence),)),
