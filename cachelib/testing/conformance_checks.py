@@ -88,8 +88,8 @@ def check_ttls(subject: Subject) -> None:
         (fill(ABSENCE, 8, ttl_ms=120_000), 120_000),  # new content, a new life
         (put(value_of(b"w"), 9, ttl_ms=40 * 86_400_000), min(40 * 86_400_000, longest)),
         (put(value_of(b"w"), 10, ttl_ms=4_000 * 86_400_000), longest),  # cut, and not to nothing
-        (put(value_of(b"w"), 11, ttl_ms=600_000), 600_000),
-        (Claim(TOKEN, 59_000), 600_000),
+        (put(value_of(b"w"), 11, ttl_ms=60_000), 60_000),
+        (Claim(TOKEN, 59_000), 60_000),  # what is fresh keeps its end
         (Revoke(stale_ttl_ms=TTL_MS), TTL_MS),
     )
     for op, life_ms in lives:

@@ -72,6 +72,7 @@ WITHOUT = {
 }  # fmt: skip
 
 LIVES = {
+    "a grant lengthens the life of what is fresh": ("if fresh(item) then return item end -- keeps", "-- keeps"),
     "no end of life": ("(item.payload or ''), 'PX', life_of(item))", "(item.payload or ''))"),
     "life is not extended": ("if item.longer and not", "if false and not"),
     "life is shortened": ("if now + life > num(item.expires) then", "do"),

@@ -109,6 +109,8 @@ end
 
 local function grant(item, op)
   item.lease, item.lease_until = op.token, u64(now + math.min(op.life, LEASE_MS_MAX))
+  item.changed = true
+  if fresh(item) then return item end -- keeps its end: else refreshes that fail would serve it for ever
   return live(item, LEASE_LIVES * op.life)
 end
 
