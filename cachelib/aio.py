@@ -162,6 +162,7 @@ class AsyncCache:
         """See `Cache.transaction`."""
         if self._store is None:
             raise ConfigError("a transaction needs a store: AsyncCache(…, store=…)")
+        await self._layout.current()  # see Cache.transaction
         async with self._store.transaction(connection) as store_tx:
             tx = AsyncTransaction(self._core, store_tx)
             yield tx

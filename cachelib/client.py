@@ -192,6 +192,9 @@ class Cache:
         """
         if self._store is None:
             raise ConfigError("a transaction needs a store: Cache(…, store=…)")
+        # Now, because the first reader of a layout writes it: where the store has one writer at a
+        # time, that would wait for the very transaction that it is read in.
+        run_now(self._layout.current())
         with self._store.transaction(connection) as store_tx:
             tx = Transaction(self._core, store_tx)
             yield tx

@@ -23,7 +23,7 @@ def test_an_async_write_of_whole_rows_is_told_to_the_cache(sqlite_url: str) -> N
                 await tx.execute("create table items (id integer primary key, name text)")
             await store.install("items")
             async with cache.transaction() as tx:
-                await tx.execute("insert into items values (1, 'a')")
+                await tx.execute("insert into items (id, name) values (1, 'a')")
                 assert await tx.get(items, 1) == {"id": 1, "name": "a"}
             assert await cache.get(items, 1) == {"id": 1, "name": "a"}
 
