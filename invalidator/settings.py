@@ -44,7 +44,7 @@ class StoreSettings:
 class SourceSettings:
     """Where changes are read from."""
 
-    kind: str = _text("outbox", "the source of changes: the store's own change log", among=("outbox",))
+    kind: str = _text("outbox", "the store's own change log, or topics of Kafka", among=("outbox", "kafka"))
     poll_s: float = _duration("500ms", "how long a poll waits for something new", 10, 10_000)
     batch_max: int = _number(1000, "the most changes read by one poll", 1, 100_000)
     purge_s: float = _duration("1m", "how often what every consumer has read is dropped from the log", 1000)
@@ -87,6 +87,36 @@ class KafkaSettings:
     ca_file: str = _text("", "the certificates of authorities to trust, PEM; the system's where not given")
     cert_file: str = _text("", "the client's own certificate, PEM")
     key_file: str = _text("", "and its key")
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSourceSettings:
+    """The source `kafka`: which topics, in which group, and how fast. `kafka_checks.py` says what does not fit."""
+
+    topics: tuple[str, ...] = _several("the topics that carry the changes")
+    group: str = _text("", "the consumer group, where offsets are committed; by default named as the consumer")
+    client: str = _text("kafka-python", "the client library, each an extra", among=("kafka-python", "confluent"))
+    format: str = _text(
+        "detect", "what records are", among=("detect", "relay", "debezium", "flattened", "outbox-router")
+    )
+    formats: tuple[str, ...] = _several("what those of single topics are, each as TOPIC=FORMAT")
+    snapshots: str = _text("ignore", "rows that a connector only read, as it began", among=("ignore", "apply"))
+    instance: str = _text("", "this member's own name (static membership): its restart causes no rebalance")
+    assignment: str = _text("range", "how the group shares out partitions", among=("range", "cooperative"))
+    session_s: float = _duration("10s", "a member silent for so long is given up by the group", 1000, 1_800_000)
+    hostnames: str = _text("check", "whether brokers must have their certificates' names", among=("check", "ignore"))
+    token_file: str = _text("", "for OAUTHBEARER: a file that holds the token, read again at each login")
+    connect_s: float = _duration("4s", "how long to try to reach a broker before saying that none answers", 500, 60_000)
+    request_s: float = _duration("12s", "how long one request may take", 1000, 300_000)
+    commit_timeout_s: float = _duration("10s", "how long saving the offsets may take", 100, 300_000)
+    flush_s: float = _duration("500ms", "how long giving up partitions waits for what is in hand", 0, 10_000)
+    metadata_s: float = _duration("5s", "how often to look for new partitions and leaders", 500, 3_600_000)
+    check_s: float = _duration("10s", "how often to ask whether the topics still are the same", 500, 3_600_000)
+    stalled_s: float = _duration("15s", "connect anew after so long without progress where there is more", 1000)
+    rebuild_max_s: float = _duration("10s", "the longest pause between two tries to connect anew", 100, 600_000)
+    fetch_bytes: int = _number(4 << 20, "the most that is fetched of a partition at once", 1 << 10, 1 << 30)
+    buffer_records: int = _number(20_000, "records kept for slow caches; beyond, fetching pauses", 1, 10_000_000)
+    buffer_bytes: int = _number(64 << 20, "bytes of such records; beyond, fetching pauses", 1 << 10, 1 << 36)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +177,7 @@ class Settings:
     source: SourceSettings = field(default_factory=SourceSettings)
     apply: ApplySettings = field(default_factory=ApplySettings)
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    kafka_source: KafkaSourceSettings = field(default_factory=KafkaSourceSettings)
     dead_letters: DeadLetterSettings = field(default_factory=DeadLetterSettings)
     relay: RelaySettings = field(default_factory=RelaySettings)
     http: HttpSettings = field(default_factory=HttpSettings)
