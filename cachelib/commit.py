@@ -117,7 +117,7 @@ async def _prepare(core: Core, tx: OpenTransaction, call: Call, found: list[Effe
     for known in {effect.entity: core.knows(effect.entity) for effect in found}.values():
         own = [effect for effect in found if effect.entity is known.entity]
         puts = await _puts(core, tx, call, known, own) if _writes_through(known, own) else {}
-        steps += [_Step(known, effect, puts.get(effect.text) or effect.op()) for effect in own]
+        steps += [_Step(known, effect, puts.get(effect.text) or effect.writers_op()) for effect in own]
 
 
 def _writes_through(known: Known, own: Sequence[Effect]) -> bool:

@@ -144,9 +144,18 @@ async def _round(port: BatchPort, running: _Running) -> None:
         # A batch waits for nobody's flight, or one slow key would hold up all: it asks the node,
         # and a key that another call is loading shows as held.
         return running.reply([at for at, _ in joins], [None] * len(joins))
+    return await _pause(port, running)
+
+
+async def _pause(port: BatchPort, running: _Running) -> None:
+    """One pause for those that want about the same; the others have so much less left of theirs."""
     waits = running.asking(Wait)
-    await port.wait(waits[0][1].name, min(q.ms for _, q in waits))
-    return running.reply([at for at, _ in waits], [None] * len(waits))
+    shortest = min(q.ms for _, q in waits)
+    pause = max(q.ms for _, q in waits if q.ms <= 2 * shortest)
+    await port.wait(waits[0][1].name, pause)
+    running.questions.update({at: Wait(q.name, q.ms - pause) for at, q in waits if q.ms > pause})
+    over = [at for at, q in waits if q.ms <= pause]
+    return running.reply(over, [None] * len(over))
 
 
 class _Running:

@@ -27,8 +27,16 @@ class Effect:
     force: bool = False
     """Void the item whatever it holds: several changes that no single comparison covers."""
 
+    def writers_op(self) -> Op:
+        """What a writer says of its own change before it is acknowledged.
+
+        Without a version it always revokes: the item may still show the row from before a delete
+        that nobody has told yet, and a create that is about to be acknowledged must hide that, too.
+        """
+        return self.op() if self.version and not self.force else Revoke(self.entity.lives.stale_ttl_ms)
+
     def op(self) -> Op:
-        """What voids everything older than the change, by PROTOCOL.md's rules for the event."""
+        """What voids everything older than the change, by PROTOCOL.md's rules for an event of the log."""
         entity, change = self.entity, self.change
         stale_ttl_ms = entity.lives.stale_ttl_ms
         if self.force:
