@@ -115,9 +115,21 @@ class Epochs:
     # --- publishing --------------------------------------------------------------------------
 
     def renew(self, entities: Iterable[str], reason: str) -> None:
-        """Give these entities new epochs."""
+        """Give these entities new epochs.
+
+        Those that are published and not yet current are new enough: nothing was filled under them, and what will
+        be is loaded later than now. Newer ones each time would never become current, where truncates keep coming.
+        """
         names = sorted(set(entities))
-        layout = self._publish(lambda now: with_new_epochs(now, names))
+        coming: list[Layout] = []
+
+        def change(now: Layout) -> Layout:
+            coming[:] = [now] if _coming_anew(now, names) else []
+            return now if coming else with_new_epochs(now, names)
+
+        layout = self._publish(change)
+        if coming:
+            return
         self._published(layout, reason)
         self._log.warning("new epochs", entities=names, reason=reason, layout=layout.number)
 
@@ -172,3 +184,11 @@ class Epochs:
         if done.next is None:
             self._metrics.layouts_completed.labels("own" if ours else "left").inc()
             self._log.info("a new layout is current", layout=done.number, own=ours)
+
+
+def _coming_anew(layout: Layout, entities: Iterable[str]) -> bool:
+    """Whether each of them is about to get an epoch that it has not now."""
+    now, coming = layout.now, layout.next
+    return coming is not None and all(
+        coming.epochs.get(name, coming.base) != now.epochs.get(name, now.base) for name in entities
+    )

@@ -1,15 +1,19 @@
-"""From a source to works: poll, find the keys, give new epochs where no key can be told, look twice."""
+"""From the log to works: poll, find the keys, give new epochs where no key can be told, look twice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection, Sequence
 
+from cachelib.errors import StoreError
+from cachelib.model import RowChange
+from invalidator.dead_letters import letters_of
 from invalidator.epochs import Epochs
-from invalidator.logs import Log
-from invalidator.looks import Looks
+from invalidator.letterbox import Letterbox
+from invalidator.looks import Held, Late, Looks
 from invalidator.metrics import Metrics
 from invalidator.rules import Reading, Rules
-from invalidator.sources.base import ChangeSource, Polled, Positions, covers
+from invalidator.sources.base import ChangeSource, Event, Polled, Positions, covers
 from invalidator.work import Work
 
 _LOOK_AGAIN_S = 0.05
@@ -20,7 +24,7 @@ class Feed:
     """One reader of the log. The main one serves all nodes; a node that is behind has one of its own.
 
     `rules` gives the rules of now, which a reload changes. `done_elsewhere`: up to where another
-    feed has given the epochs that the log asks for, so that a replay does not give them again.
+    feed has given the epochs and posted the dead letters that the log asks for, so that a replay does not do it again.
     """
 
     def __init__(
@@ -29,18 +33,20 @@ class Feed:
         rules: Callable[[], Rules],
         epochs: Epochs,
         looks: Looks,
+        letterbox: Letterbox,
         metrics: Metrics,
-        log: Log,
         done_elsewhere: Callable[[], Positions] = dict,
+        wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self.source = source
         self.at: Positions = {}
         self._rules = rules
         self._epochs = epochs
         self._looks = looks
+        self._letterbox = letterbox
         self._metrics = metrics
-        self._log = log
         self._done_elsewhere = done_elsewhere
+        self._wait = wait
 
     def seek(self, positions: Positions) -> None:
         """Go on behind these positions."""
@@ -50,49 +56,110 @@ class Feed:
 
     def next(self, limit: int, timeout_s: float) -> list[Work]:
         """What is to be applied next; perhaps nothing. Raises `StoreError`, `LogGap`; both may be tried again."""
-        if self._looks.full:
-            return self._second()
-        polled = self.source.poll(limit, min(timeout_s, _LOOK_AGAIN_S) if self._looks.pending else timeout_s)
+        if self._looks.full or self._letterbox.full:
+            return self._rest()
+        polled = self.source.poll(limit, min(timeout_s, _LOOK_AGAIN_S) if len(self._looks) else timeout_s)
         try:
-            works = self._looks.first(self._work(polled))
+            works = self._work(polled)
         except Exception:
             # What was polled is not applied yet: it must come again.
             self.source.seek(polled.before)
             raise
-        return [*self._second(), *works]
-
-    def _second(self) -> list[Work]:
-        works = self._looks.due()
-        self._metrics.second_looks.inc(len(works))
-        self._metrics.second_pending.set(self._looks.pending)
         return works
 
-    def _work(self, polled: Polled) -> Work:
-        reading = self._rules().read(polled.events)
-        self._renew(reading)
+    def _rest(self) -> list[Work]:
+        """Too much waits: nothing is read until some of it is done (I10)."""
+        self.source.rest()
+        self._look()
+        works = self._second()
+        if not works:
+            self._wait(_LOOK_AGAIN_S)
+        return works
+
+    def _work(self, polled: Polled) -> list[Work]:
+        """Whatever may fail comes before anything is taken from what waits."""
+        if polled.events or polled.poison or len(self._looks):
+            self._look()
+        rules = self._rules()
+        reading = rules.read(polled.events, polled.poison)
+        visibility = self._looks.visibility
+        hidden = visibility.hidden(polled.events) if visibility is not None and polled.events else ()
+        again = reading if len(hidden) == len(polled.events) else rules.read(hidden, polled.poison)
+        self._renew(reading.renew)
+        works = self._second()
+        letter = self._post(polled, reading)
+        late = self._late(hidden, polled, again, letter)
         self._count(polled, reading)
         self.at = polled.after
-        return Work(
+        work = Work(
             effects=tuple(reading.effects),
-            changes=len(polled.events),
+            changes=len(polled.events) + len(polled.poison),
             before=polled.before,
             after=polled.after,
             watermark_us=polled.watermark_us,
             highest=reading.highest,
             oldest_us=reading.oldest_us,
         )
+        works += self._looks.first(work, late)
+        self._metrics.second_pending.set(self._looks.pending)
+        return works
 
-    def _renew(self, reading: Reading) -> None:
+    def _late(self, hidden: Sequence[Event], polled: Polled, again: Reading, letter: int) -> Late:
+        if self._looks.visibility is None:
+            return Late(letter=letter)
+        # What cannot be read has no transaction by which to know that it is visible.
+        unknown = [Event(one.partition, one.position, RowChange("", "truncate")) for one in polled.poison]
+        if not (hidden or unknown):
+            return Late(letter=letter)
+        named = frozenset(entity for _, entity, _ in again.renew)
+        return Late((*hidden, *unknown), tuple(again.effects), named, letter)
+
+    def _look(self) -> None:
+        if self._looks.visibility is not None:
+            self._looks.visibility.look()
+        self._metrics.second_oldest_s.set(self._looks.oldest_s)
+
+    def _second(self) -> list[Work]:
+        """The last looks that are due, in their order."""
+        works: list[Work] = []
+        while (held := self._looks.ready()) is not None:
+            try:
+                self._renew_again(held)
+            except StoreError:
+                if not works:
+                    raise
+                break  # what was taken must be told; this one is ready the next time, too
+            if held.late.effects:
+                self._metrics.second_looks.inc()
+            works.append(self._looks.pop())
+        self._metrics.second_pending.set(self._looks.pending)
+        return works
+
+    # --- where keys cannot be told -----------------------------------------------------------
+
+    def _renew(self, asked: Collection[tuple[Event, str, str]]) -> None:
         """New epochs, published before anybody's position may pass the change that asks for them."""
-        done = self._done_elsewhere()
         by_reason: dict[str, set[str]] = {}
-        for event, entity, reason in reading.renew:
-            if not (event.partition in done and covers(done, {event.partition: event.position})):
+        for event, entity, reason in asked:
+            if not self._is_done(event.partition, event.position):
                 by_reason.setdefault(reason, set()).add(entity)
-        for problem in reading.problems[:1]:  # one line a poll: a whole log of them would say no more
-            self._log.error("a change whose key cannot be told", problem=problem, more=len(reading.problems) - 1)
         for reason, entities in by_reason.items():
             self._epochs.renew(entities, reason)
+
+    def _renew_again(self, held: Held) -> None:
+        """An epoch given for what was not visible then may have been filled with what was before."""
+        if held.late.renew and not covers(self._done_elsewhere(), held.work.after):
+            self._epochs.renew(held.late.renew, "second_look")
+
+    def _is_done(self, partition: str, position: str) -> bool:
+        done = self._done_elsewhere()
+        return partition in done and covers(done, {partition: position})
+
+    def _post(self, polled: Polled, reading: Reading) -> int:
+        letters = letters_of(polled, reading, strangers=self._letterbox.strangers)
+        return self._letterbox.post([one for one in letters if not self._is_done(one.partition, one.position)])
+
+    # --- counting ----------------------------------------------------------------------------
 
     def _count(self, polled: Polled, reading: Reading) -> None:
         metrics = self._metrics
@@ -103,7 +170,11 @@ class Feed:
         for _, entity, reason in reading.renew:
             if reason == "bad_key":
                 metrics.bad_keys.labels(entity).inc()
+        for poison in polled.poison:
+            metrics.decode_errors.labels(poison.partition).inc()
         metrics.keys.inc(reading.keys)
         metrics.coalesced.inc(reading.keys - len(reading.effects))
         if polled.events:
             metrics.poll_size.observe(len(polled.events))
+        if reading.oldest_us:
+            metrics.age_s.observe(max(0, time.time_ns() // 1000 - reading.oldest_us) / 1e6)

@@ -7,28 +7,38 @@ PROTOCOL.md, "Applying the log". The order of events that one look would miss:
     a reader misses, loads the old row, and fills it in
     the commit becomes visible, and nothing tells the cache again
 
-So what such a source shows is applied at once, and once more when it is surely visible. Only
-then is it done (I9).
+So what such a source shows is applied at once, and once more when it is surely visible, unless it already was.
+Only then is it done (I9): a work's positions are those of its last look, and they wait for those before it.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from cachelib.effects import Effect
+from cachelib.stores.base import Snapshot
+from invalidator.sources.base import Event, merged
 from invalidator.work import Work
 
 
 class Visibility(Protocol):
-    """Knows when a change can be read by everybody."""
+    """Knows which changes can be read by everybody."""
 
-    def mark(self, work: Work) -> Any:
-        """Taken when the work was polled."""
+    def look(self) -> None:
+        """Ask anew: once for a batch, after it was polled. Raises `StoreError`."""
 
-    def visible(self, mark: Any) -> bool:
-        """Whether all of the work so marked is visible now."""
+    def hidden(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Those of the events that were not surely visible at the last look."""
+
+    def mark(self, hidden: Sequence[Event]) -> Any:
+        """By which to ask for them later."""
+
+    def shows(self, mark: Any) -> bool:
+        """Whether all that were so marked were surely visible at the last look."""
 
 
 class SettleDelay:
@@ -38,47 +48,153 @@ class SettleDelay:
         self._delay_s = delay_s
         self._clock_s = clock_s
 
-    def mark(self, work: Work) -> float:
+    def look(self) -> None:
+        """See `Visibility.look`."""
+
+    def hidden(self, events: Sequence[Event]) -> Sequence[Event]:
+        """See `Visibility.hidden`."""
+        return events
+
+    def mark(self, hidden: Sequence[Event]) -> float:
         """See `Visibility.mark`."""
         return self._clock_s()
 
-    def visible(self, mark: float) -> bool:
-        """See `Visibility.visible`."""
+    def shows(self, mark: float) -> bool:
+        """See `Visibility.shows`."""
         return self._clock_s() - mark >= self._delay_s
 
 
-class Looks:
-    """Holds each work back until its second look is due. With no `visibility`, one look is enough."""
+class BySnapshot:
+    """Visible when a snapshot of the store shows the change's transaction: exact.
 
-    def __init__(self, visibility: Visibility | None, changes_max: int) -> None:
-        self._visibility = visibility
+    The log must be the store's own, as its transactions are known by number. `otherwise` is for events without one,
+    and for stores that have no snapshots.
+    """
+
+    def __init__(self, ask: Callable[[], Snapshot | None], otherwise: SettleDelay) -> None:
+        self._ask = ask
+        self._otherwise = otherwise
+        self._last: Snapshot | None = None
+
+    def look(self) -> None:
+        """See `Visibility.look`."""
+        self._last = self._ask()
+
+    def hidden(self, events: Sequence[Event]) -> Sequence[Event]:
+        """See `Visibility.hidden`."""
+        return [event for event in events if not self._shown(event.change.tx)]
+
+    def mark(self, hidden: Sequence[Event]) -> tuple[frozenset[int], float | None]:
+        """See `Visibility.mark`."""
+        txs = {event.change.tx for event in hidden} if self._last is not None else {None}
+        return frozenset(tx for tx in txs if tx is not None), self._otherwise.mark(hidden) if None in txs else None
+
+    def shows(self, mark: tuple[frozenset[int], float | None]) -> bool:
+        """See `Visibility.shows`."""
+        numbers, at_s = mark
+        return (at_s is None or self._otherwise.shows(at_s)) and all(self._shown(tx) for tx in numbers)
+
+    def _shown(self, tx: int | None) -> bool:
+        return self._last is not None and tx is not None and self._last.shows(tx)
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """What of a poll cannot be done yet.
+
+    `hidden`: the events that need a second look, `effects` theirs, `renew` the entities that they give a new epoch.
+    `letter`: up to which dead letter has to be kept before (0: none).
+    """
+
+    hidden: Sequence[Event] = ()
+    effects: tuple[Effect, ...] = ()
+    renew: frozenset[str] = frozenset()
+    letter: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A work that waits for its last look, from when on."""
+
+    work: Work
+    late: Late
+    mark: Any
+    since_s: float
+
+
+class Looks:
+    """Holds back what is not done yet, in the log's order. `kept(letter)`: whether dead letters are, up to that one."""
+
+    def __init__(
+        self,
+        visibility: Visibility | None,
+        changes_max: int,
+        kept: Callable[[int], bool] = lambda _: True,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.visibility = visibility
         self._changes_max = changes_max
-        self._waiting: deque[tuple[Work, Any]] = deque()
+        self._kept = kept
+        self._clock_s = clock_s
+        self._waiting: deque[Held] = deque()
         self.pending = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     @property
     def full(self) -> bool:
         """No more may be read for now (I10)."""
         return self.pending >= self._changes_max
 
-    def first(self, work: Work) -> list[Work]:
+    @property
+    def oldest_s(self) -> float:
+        """How long the first one waits already."""
+        return self._clock_s() - self._waiting[0].since_s if self._waiting else 0.0
+
+    def first(self, work: Work, late: Late) -> list[Work]:
         """What of a work that was just polled is to be applied at once."""
-        if self._visibility is None or not (work.effects or self._waiting):
+        if not (self._waiting or late.hidden or late.letter):
             return [work]
-        self._waiting.append((work, self._visibility.mark(work)))
-        self.pending += work.changes
+        rest = replace(work, effects=late.effects, changes=len(late.hidden), oldest_us=0, partial=True)
+        mark = self.visibility.mark(late.hidden) if self.visibility and late.hidden else None
+        self._hold(Held(rest, late, mark, self._clock_s()))
         return [work.first_look()] if work.effects else []
 
-    def due(self) -> list[Work]:
-        """The works whose second look is due, in their order: one that is not holds up those behind it."""
-        found: list[Work] = []
-        while self._waiting and self._visibility and self._visibility.visible(self._waiting[0][1]):
-            work, _ = self._waiting.popleft()
-            self.pending -= work.changes
-            found.append(work)
-        return found
+    def _hold(self, held: Held) -> None:
+        last = self._waiting[-1] if self._waiting else None
+        if last is not None and not (last.late.hidden or held.late.hidden or held.late.letter):
+            # Nothing of it waits but for its place: it takes no place of its own (I10).
+            self._waiting[-1] = replace(last, work=_joined(last.work, held.work))
+            return
+        self._waiting.append(held)
+        self.pending += held.work.changes + 1
+
+    def ready(self) -> Held | None:
+        """The first, if its last look is due: one that is not holds up those behind it."""
+        if not self._waiting:
+            return None
+        held = self._waiting[0]
+        seen = held.mark is None or (self.visibility is not None and self.visibility.shows(held.mark))
+        return held if seen and self._kept(held.late.letter) else None
+
+    def pop(self) -> Work:
+        """Take the first."""
+        work = self._waiting.popleft().work
+        self.pending -= work.changes + 1
+        return work
 
     def clear(self) -> None:
         """The source goes on elsewhere."""
         self._waiting.clear()
         self.pending = 0
+
+
+def _joined(one: Work, other: Work) -> Work:
+    watermark_us = one.watermark_us if other.watermark_us is None else other.watermark_us
+    return replace(
+        one,
+        after=merged(one.after, other.after),
+        watermark_us=watermark_us,
+        highest=max(one.highest, other.highest),
+    )

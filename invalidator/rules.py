@@ -18,7 +18,7 @@ from cachelib.entity import Entity
 from cachelib.errors import BadKey, ConfigError
 from cachelib.model import RowChange
 from cachelib.policy import refuse_unknown
-from invalidator.sources.base import Event
+from invalidator.sources.base import Event, Poison
 
 _RULE = frozenset(("name", "template", "table", "key", "version", "depends_on", "stale_ttl", "tombstone_ttl"))
 
@@ -37,7 +37,10 @@ class Reading:
     renew: list[tuple[Event, str, str]] = field(default_factory=list)
     tables: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
-    problems: list[str] = field(default_factory=list)
+    strangers: list[Event] = field(default_factory=list)
+    """Changes of tables that no entity depends on."""
+    problems: list[tuple[Event, str]] = field(default_factory=list)
+    """Changes whose key cannot be told, and why."""
     highest: int = 0
     oldest_us: int = 0
 
@@ -58,10 +61,10 @@ class Rules:
             table: tuple(one for one in entities if concerns(one, (table,))) for table in sorted(tables)
         }
 
-    def read(self, events: Iterable[Event]) -> Reading:
-        """Everything that these changes mean, keys coalesced."""
+    def read(self, events: Iterable[Event], poison: Iterable[Poison] = ()) -> Reading:
+        """Everything that these changes mean, and what cannot be read; keys coalesced."""
         reading = Reading()
-        found: list[Effect] = []
+        found: list[Effect] = [effect for one in poison for effect in self._instead(one, reading)]
         for event in events:
             change = event.change
             reading.highest = max(reading.highest, change.version or 0)
@@ -70,6 +73,7 @@ class Rules:
             concerned = self.tables.get(change.table)
             if concerned is None:
                 reading.unknown[change.table] += 1
+                reading.strangers.append(event)
                 continue
             reading.tables[change.table] += 1
             for entity in concerned:
@@ -82,7 +86,20 @@ class Rules:
         """The entities that the older rules did not have, or had with other keys or tables."""
         return [one.name for one in self.entities if _shape(one) not in {_shape(other) for other in older.entities}]
 
-    def _effects(self, entity: Entity, event: Event, reading: Reading) -> Sequence[Effect]:
+    def _instead(self, poison: Poison, reading: Reading) -> Iterable[Effect]:
+        """What a record may have been about that cannot be read: never nothing (I12)."""
+        for change in poison.instead or (RowChange("", "truncate"),):
+            event = Event(poison.partition, poison.position, change)
+            concerned = self.tables.get(change.table)
+            if concerned is None or change.op == "truncate":
+                # A table that nobody caches may only be a topic that is not named after its table.
+                renewed = self.entities if concerned is None else concerned
+                reading.renew += [(event, entity.name, "undecodable") for entity in renewed]
+                continue
+            for entity in concerned:
+                yield from self._effects(entity, event, reading, doubtful=True)
+
+    def _effects(self, entity: Entity, event: Event, reading: Reading, *, doubtful: bool = False) -> Sequence[Effect]:
         if event.change.op == "truncate":
             reading.renew.append((event, entity.name, "truncate"))
             return ()
@@ -90,16 +107,19 @@ class Rules:
             found = effects(entity, event.change)
         except BadKey as error:
             # It changed some key of this entity, and we cannot say which: doubt is a miss (I12).
-            reading.renew.append((event, entity.name, "bad_key"))
-            reading.problems.append(f"table {event.change.table!r}: {error}")
+            reading.renew.append((event, entity.name, "undecodable" if doubtful else "bad_key"))
+            if not doubtful:
+                reading.problems.append((event, f"table {event.change.table!r}: {error}"))
             return ()
         missing = _missing(entity, event.change)
         if missing:
-            reading.renew.append((event, entity.name, "bad_key"))
-            reading.problems.append(
+            reading.renew.append((event, entity.name, "undecodable" if doubtful else "bad_key"))
+        if missing and not doubtful:
+            why = (
                 f"table {event.change.table!r}: the log does not carry {', '.join(missing)}, which {entity.name!r}"
                 " needs: watch these columns (install again)"
             )
+            reading.problems.append((event, why))
         return found
 
 

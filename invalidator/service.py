@@ -15,17 +15,19 @@ from cachelib.backends.base import Backend
 from cachelib.errors import ConfigError, LogGap, StoreError
 from cachelib.stores.base import Store
 from invalidator.books import Books
+from invalidator.dead_letters import DeadLetters
 from invalidator.epochs import Epochs
 from invalidator.feed import Feed
 from invalidator.fleet import Fleet
+from invalidator.letterbox import Letterbox
 from invalidator.lineage import Lineage
 from invalidator.logs import Log
-from invalidator.looks import Looks, SettleDelay
+from invalidator.looks import BySnapshot, Looks, SettleDelay, Visibility
 from invalidator.metrics import Metrics
 from invalidator.node import Duties, NodeWorker
 from invalidator.rules import Rules
 from invalidator.settings import Settings
-from invalidator.sources.base import ChangeSource, Positions, covers
+from invalidator.sources.base import ChangeSource, Positions, covers, merged
 from invalidator.work import Window
 
 _ROOM_WAIT_S = 0.2
@@ -48,6 +50,7 @@ class Service:
         reload: Callable[[], Rules],
         log: Log,
         metrics: Metrics | None = None,
+        letters: DeadLetters | None = None,
         clock_s: Callable[[], float] = time.monotonic,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         turn_s: float = 0.1,
@@ -68,9 +71,11 @@ class Service:
         self.lineage = Lineage(store, self._epochs, log)
         self.fleet = Fleet(settings.apply, self._epochs, self.lineage, self.metrics, log, clock_s)
         self.books = Books(settings, self.fleet, source, self.metrics, log, clock_s)
+        self.letterbox = Letterbox(letters, settings.dead_letters, settings.apply, self.metrics, log, clock_s)
         self._window = Window(settings.apply.window)
-        self._feed = self._new_feed(source)
+        self._given: Positions = {}
         self._stop = threading.Event()
+        self._feed = self._new_feed(source)
         self._asked_to_reload = threading.Event()
         self._chores: dict[str, float] = {}
         self._beat_at_s = clock_s()
@@ -99,6 +104,8 @@ class Service:
     def ready(self) -> bool:
         """The log was read a moment ago, and every node has been told all up to there once (or is dead)."""
         polled_at_s = self._polled_at_s
+        if self.letterbox.failing:
+            return False
         if polled_at_s is None or self._clock_s() - polled_at_s >= self.settings.http.stalled_after_s:
             return False
         self._ready = self._ready or self.fleet.all_go_along()
@@ -131,6 +138,7 @@ class Service:
         for worker in self.fleet:
             worker.start()
         self.books.start()
+        self.letterbox.start()
         pause_s = 0.0
         while not self._stop.wait(pause_s):
             self._beat_at_s = self._clock_s()
@@ -138,8 +146,9 @@ class Service:
             pause_s = self.turn()
             self.fleet.raise_if_crashed()
         self.log.info("stopping")
-        self.fleet.drain(self._feed.at)
+        self.fleet.drain(self._given)
         self.books.stop(_STOP_S)
+        self.letterbox.stop(_STOP_S)
         committed = self.books.committed
         self.log.info("stopped", committed=dict(committed.positions) if committed else None)
 
@@ -147,7 +156,7 @@ class Service:
         """Read once, and do the chores that are due. Returns how long to pause before the next."""
         self._do_chores()
         if not self._window.wait_for_room(_ROOM_WAIT_S):
-            return 0.0  # every node is behind: reading on would only fill memory (I10)
+            return self._tried(self._source.rest)  # every node is behind: reading on would only fill memory (I10)
         try:
             works = self._feed.next(self.settings.source.batch_max, self.settings.source.poll_s)
         except LogGap as gap:
@@ -159,6 +168,7 @@ class Service:
         for work in works:
             self.lineage.saw(work.highest)
             self._window.add(work)
+            self._given = merged(self._given, work.after)
         if self.store_error:
             self.log.info("the store answers again")
             self.store_error = ""
@@ -219,9 +229,18 @@ class Service:
 
     def _new_feed(self, source: ChangeSource, done_elsewhere: Callable[[], Positions] = dict) -> Feed:
         settings = self.settings.apply
-        visibility = SettleDelay(settings.settle_delay_s, self._clock_s) if source.capability.shows_early else None
-        looks = Looks(visibility, settings.pending_max)
-        return Feed(source, lambda: self.rules, self._epochs, looks, self.metrics, self.log, done_elsewhere)
+        visibility = self._visibility() if source.capability.shows_early else None
+        looks = Looks(visibility, settings.pending_max, self.letterbox.kept, self._clock_s)
+        wait = self._stop.wait
+        return Feed(source, lambda: self.rules, self._epochs, looks, self.letterbox, self.metrics, done_elsewhere, wait)
+
+    def _visibility(self) -> Visibility:
+        settings = self.settings.apply
+        delay = SettleDelay(settings.settle_delay_s, self._clock_s)
+        ask = getattr(self._store, "snapshot", None)
+        if settings.second_look == "delay" or not callable(ask):
+            return delay
+        return BySnapshot(ask, delay)
 
     def _duties(self) -> Duties:
         return Duties(

@@ -60,8 +60,13 @@ class ApplySettings:
         "500ms", "at the latest so often a node is told its position and watermark", 50, 5000
     )
     commit_s: float = _duration("1s", "how often the committed offset is saved", 100, 60_000)
+    second_look: str = _text(
+        "auto",
+        "how a commit is known to be readable: by its transaction where the log is that of store.url, or by time only",
+        among=("auto", "delay"),
+    )
     settle_delay_s: float = _duration(
-        "1s", "when to look a second time, for sources that may show a commit before it can be read", 0
+        "1s", "when to look a second time where no transaction tells, for sources that show commits early", 0
     )
     pending_max: int = _number(100_000, "changes that wait for their second look, at most", 1000, 10_000_000)
     node_dead_after_s: float = _duration("1m", "a node that fails for so long no longer holds up the others", 1000)

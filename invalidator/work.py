@@ -21,7 +21,7 @@ from invalidator.sources.base import Positions, covers
 class Work:
     """The effects of the changes between two positions, one for each key.
 
-    A first look has `after` equal to `before`: nothing is done yet.
+    A first look has nothing in `after`: nothing is done yet. Up to where it tells everything is in `told`.
     """
 
     effects: tuple[Effect, ...]
@@ -33,10 +33,14 @@ class Work:
     """The highest version among the changes; 0 for none."""
     oldest_us: int = 0
     """When the first of the changes was made; 0 where unknown."""
+    told: Positions | None = None
+    """Of a first look: up to where it tells."""
+    partial: bool = False
+    """A last look: what was told at once and is done with is not in it again."""
 
     def first_look(self) -> Work:
-        """The same, of which nothing is done when it is applied."""
-        return replace(self, after=self.before, watermark_us=None)
+        """The same, of which nothing is done when it is applied: nor what is before it, which may wait as well."""
+        return replace(self, after={}, watermark_us=None, told=self.after)
 
 
 class Window:
@@ -91,9 +95,10 @@ class Window:
         None where there is none: what lies between is no longer here.
         """
         with self._lock:
-            if self._works and covers(positions, self._works[-1].after):
+            whole = [(back, work) for back, work in enumerate(reversed(self._works), 1) if not work.partial]
+            if whole and covers(positions, whole[0][1].told or whole[0][1].after):
                 return self._at(reader, self._end())
-            for back, work in enumerate(reversed(self._works), 1):
+            for back, work in whole:
                 if covers(positions, work.before):
                     return self._at(reader, self._end() - back)
             return None

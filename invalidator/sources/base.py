@@ -18,6 +18,9 @@ from cachelib.model import RowChange
 Positions: TypeAlias = Mapping[str, str]
 """Partition to position; reading goes on behind it."""
 
+LOG_MARK = "@"
+"""Stands in a position before the identity of the log that it belongs to, where a log can be replaced by another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capability:
@@ -28,6 +31,10 @@ class Capability:
     """A change may be shown before it can be read in the store, so it needs a second look."""
     watermark: bool
     """`Polled.watermark_us` can be known: this source can prove freshness."""
+    whole: bool = True
+    """Its log begins with the first change, unless it was purged; so who never read it may begin at its start."""
+    versions: bool = True
+    """The versions in it are the store's, so that one above the store's last says that the store went back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,10 @@ class ChangeSource(Protocol):
         """Before every change that was made at this time or later, by the clock that the source keeps."""
 
     def end(self) -> Positions:
-        """Where every commit that begins from now on will be found behind."""
+        """Where every commit that cannot be read in the store yet will be found behind.
+
+        A source that shows early goes back far enough for that: reading again is always harmless.
+        """
 
     def committed(self, nodes: Collection[str]) -> Committed | None:
         """What was committed last, and which of these nodes counted then; None for a new consumer."""
@@ -150,6 +160,16 @@ def least(several: Collection[Positions]) -> dict[str, str]:
     """What all of them have reached; a partition that one of them does not know is nowhere."""
     partitions = {at for positions in several for at in positions}
     return {at: min(positions.get(at, "") for positions in several) for at in partitions}
+
+
+def log_of(position: str) -> str:
+    """The identity of the log that a position belongs to; "" where the source has but one."""
+    return position.partition(LOG_MARK)[2]
+
+
+def of_now(positions: Positions, now: Positions) -> dict[str, str]:
+    """Those of partitions that are read now, and of the same log: others say nothing."""
+    return {at: position for at, position in positions.items() if at in now and log_of(position) == log_of(now[at])}
 
 
 def covers(far: Positions, near: Positions) -> bool:

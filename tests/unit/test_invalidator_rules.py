@@ -58,7 +58,7 @@ def test_null_is_no_key() -> None:
 def test_column_that_the_log_does_not_carry_renews_the_entity() -> None:
     reading = RULES.read(events(update(1, table="orders", before={"id": 1}, after={"id": 1})))
     assert [(entity, reason) for _, entity, reason in reading.renew] == [("orders-of", "bad_key")]
-    assert "watch these columns" in reading.problems[0]
+    assert "watch these columns" in reading.problems[0][1]
 
 
 def test_key_that_does_not_fit_renews_the_entity() -> None:

@@ -1,10 +1,11 @@
-"""The window that nodes work through, and the second look."""
+"""The window that nodes work through."""
 
 from __future__ import annotations
 
-from invalidator.looks import Looks, SettleDelay
+from dataclasses import replace
+
 from invalidator.work import Window, Work
-from tests.unit.invalidator_world import CUSTOMERS, Clock, at
+from tests.unit.invalidator_world import CUSTOMERS, at
 
 
 def work(number: int, changes: int = 1) -> Work:
@@ -84,41 +85,13 @@ def test_behind_counts_changes() -> None:
     assert made.behind(2) == 3
 
 
-# --- second look ---------------------------------------------------------------------------------------
-
-
-def test_without_doubt_about_visibility_one_look_is_enough() -> None:
-    looks = Looks(None, 100)
-    one = work(0)
-    assert looks.first(one) == [one]
-    assert looks.due() == []
-
-
-def test_first_look_is_not_the_last() -> None:
-    clock = Clock()
-    looks = Looks(SettleDelay(5, clock), 100)
-    one = work(0)
-    assert [first.after for first in looks.first(one)] == [one.before]
-    assert looks.due() == []
-    clock.now_s += 5
-    assert looks.due() == [one]
-
-
-def test_second_looks_come_in_order() -> None:
-    clock = Clock()
-    looks = Looks(SettleDelay(5, clock), 100)
-    works = [work(number) for number in range(3)]
-    for one in works:
-        looks.first(one)
-        clock.now_s += 2
-    assert looks.due() == works[:1]
-    clock.now_s += 9
-    assert looks.due() == works[1:]
-
-
-def test_what_waits_for_its_second_look_is_bounded() -> None:
-    looks = Looks(SettleDelay(5, Clock()), 10)
-    looks.first(work(0, changes=10))
-    assert looks.full
-    looks.clear()
-    assert not looks.full
+def test_node_does_not_join_at_a_last_look_for_it_tells_only_a_part() -> None:
+    """The first look told all, the last one only what was hidden: whoever has not seen the first needs it."""
+    made = Window(1000)
+    first = [work(0).first_look(), work(1).first_look()]
+    last = [replace(work(number), effects=(), partial=True) for number in range(2)]
+    for one in (*first, *last):
+        made.add(one)
+    assert made.join("a", {"log": at(0)}) == 0
+    assert made.join("a", {"log": at(1)}) == 1
+    assert made.join("a", {"log": at(2)}) == 4
