@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from loadgen.worker import Role, WorkerSpec, line_of
 
 READY_S = 60.0
 FINISH_S = 30.0
+STACKS_S = 0.3
 HEAD_START_NS = 300_000_000
 """Between the order to start and the start, so that every worker has it in time."""
 
@@ -111,6 +113,8 @@ class Worker:
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGUSR1)  # it writes all its stacks to its log
+            time.sleep(STACKS_S)
             self.kill()
             return False
         self._gone()
@@ -123,9 +127,13 @@ class Worker:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
+    def log(self) -> str:
+        """What it wrote on standard error."""
+        return self._log.read_text(errors="replace").strip()
+
     def last_words(self) -> str:
         """The last line of its log."""
-        text = self._log.read_text(errors="replace").strip()
+        text = self.log()
         return text.splitlines()[-1] if text else "it said nothing"
 
 
@@ -209,7 +217,9 @@ class Fleet:
         """Wait until every worker has left its records. Raises `WorkerFailed`."""
         for worker in self.workers:
             if not worker.join(FINISH_S):
-                raise WorkerFailed(f"worker {worker.spec.number} left no records: {worker.last_words()}")
+                failure = WorkerFailed(f"worker {worker.spec.number} left no records: {worker.last_words()}")
+                failure.add_note(worker.log())  # shown with --debug
+                raise failure
         return self.progress()
 
     def progress(self) -> Progress:

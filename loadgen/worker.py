@@ -9,6 +9,7 @@ The end of the input also comes when the coordinator dies, so no worker outlives
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import os
@@ -176,6 +177,7 @@ def _stop_at_end_of_input(crew: Crew) -> None:
 def main() -> None:
     """The life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's, who then ends the input
+    faulthandler.register(signal.SIGUSR1)  # where it hangs, for the coordinator that waits in vain
     crew = Crew(WorkerSpec(**json.loads(sys.stdin.readline())))
     gc.freeze()
     _say({"ready": os.getpid()})
