@@ -12,7 +12,7 @@ Rows of our own change log (`leasecache_changes`), captured like any table, are 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -34,6 +34,7 @@ from invalidator.formats.connect_json import UNREADABLE, Types, convert_columns,
 from invalidator.formats.unavailable import UNAVAILABLE, Unavailable
 
 _FULL_IMAGES = frozenset(("mysql", "mariadb"))
+Row: TypeAlias = Mapping[str, Any] | None
 _OPS: Mapping[str, RowOp] = {"c": "create", "u": "update", "d": "delete", "r": "update"}
 
 
@@ -146,12 +147,17 @@ class Debezium:
         if (event.before if op == "delete" else event.after) is None:
             raise self._failed(f"operation {event.op!r} of table {table!r} without its row", topic, key, table)
         columns = self._key(key, table, topic)
-        before = event.before if op != "create" else None
-        if not self._believed(before, table, source):
+        before: Row = event.before if op != "create" else None
+        if before is not None and not self._believed(before, table, source):
             before = None
         version = version_of(event.after.get(self._version)) if event.after and self._version else None
-        changes = _told(RowChange(table, op, columns, version, before, event.after, tx, source.at_us))
-        return Changes(changes, source.position, event.op == "r")
+        if not columns:
+            return Changes(_keyless(table, op, version, before, event.after, tx, source.at_us), source.position)
+        after = None if op == "delete" else event.after
+        if before is None and op != "create":
+            before = columns  # unknown, but for the key
+        change = RowChange(table, op, columns, version, before, after, tx, source.at_us)
+        return Changes((change,), source.position, event.op == "r")
 
     def _clean(self, event: _Event, table: str, schema: bytes, value: bytes) -> None:
         """Values as the database's driver has them, and none where the value is unknown."""
@@ -165,8 +171,8 @@ class Debezium:
             if plan:
                 convert_columns(row, plan)
 
-    def _believed(self, before: Mapping[str, Any] | None, table: str, source: _Source) -> bool:
-        if before is None or table in self._full or source.connector in _FULL_IMAGES:
+    def _believed(self, before: Mapping[str, Any], table: str, source: _Source) -> bool:
+        if table in self._full or source.connector in _FULL_IMAGES:
             return True
         return (version_of(before.get(self._version)) or 0) > 1
 
@@ -217,19 +223,17 @@ class Debezium:
         return DecodeFailed(f"{topic}: {why}", doubtful_row(table, columns) if columns else doubtful_table(table))
 
 
-def _told(change: RowChange) -> tuple[RowChange, ...]:
-    """The change with all that is known of its images; without a key of its own, named by the whole row."""
-    key, before, after = change.key, change.before, change.after
-    if not key:
-        if change.op == "update" and before is not None and after is not None:
-            # Any column may be the one that names it: the row that was is gone, and another is there.
-            gone = RowChange(change.table, "delete", before, None, before, None, change.tx, change.at_us)
-            return gone, RowChange(change.table, "create", after, None, None, after, change.tx, change.at_us)
-        key = (before if change.op == "delete" else after if change.op == "create" else None) or {}
-    if change.op != "create" and before is None:
-        before = key
-    after = None if change.op == "delete" else after
-    return (RowChange(change.table, change.op, key, change.version, before, after, change.tx, change.at_us),)
+def _keyless(
+    table: str, op: RowOp, version: int | None, before: Row, after: Row, tx: int | None, at_us: int
+) -> tuple[RowChange, ...]:
+    """A table without a key: a row is named by all its columns, and not at all where they are unknown."""
+    if op == "update" and before is not None and after is not None:
+        # Any column may be the one that names it: the row that was is gone, and another is there.
+        gone = RowChange(table, "delete", before, None, before, None, tx, at_us)
+        return gone, RowChange(table, "create", after, None, None, after, tx, at_us)
+    key = (before if op == "delete" else after if op == "create" else None) or {}
+    was = None if op == "create" else before or {}
+    return (RowChange(table, op, key, version, was, None if op == "delete" else after, tx, at_us),)
 
 
 def _unquoted(name: str, tables: Tables) -> str:

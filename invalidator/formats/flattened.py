@@ -69,7 +69,8 @@ class Flattened:
                 return self._gone(self._named(table, more), key, more)
             if not isinstance(row, dict):
                 raise ValueError("it is not an object of columns")
-            more |= {name: row.pop(name) for name in [name for name in row if name.startswith(self._prefix)]}
+            for name in [name for name in row if name.startswith(self._prefix)]:
+                more[name] = row.pop(name)
             named = self._named(table, more)
             if named != table and not plan:
                 plan = self._types.plan(named, b"")
@@ -129,7 +130,7 @@ class Flattened:
 
     def _of(self, more: Mapping[str, Any], name: str) -> Any:
         """A piece of metadata: of the event, or of its source."""
-        found = more.get(f"{self._prefix}{name}")
+        found = more.get(self._prefix + name)
         return more.get(f"{self._prefix}source_{name}") if found is None else found
 
     def _at_us(self, more: Mapping[str, Any]) -> int:

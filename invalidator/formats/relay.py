@@ -123,10 +123,17 @@ class Relay:
             return Heartbeat(record.at_us, record.watermark_us, record.partitions, record.position)
         if record.version is not None and not 0 < record.version <= U64_MAX:
             raise DecodeFailed(f"{topic}: version {record.version} is none", _instead(key))
-        change = RowChange(
-            record.table, record.op, record.key, record.version, record.before, record.after, record.tx, record.at_us
-        )
-        return Changes((change,), record.position)
+        return Changes((_row_change(record),), record.position)
+
+
+def _row_change(record: _Change) -> RowChange:
+    """An image that should be there and is not is unknown: only the key's columns are in it."""
+    before, after, op = record.before, record.after, record.op
+    if before is None and op in ("update", "delete"):
+        before = record.key
+    if after is None and op in ("create", "update"):
+        after = record.key
+    return RowChange(record.table, op, record.key, record.version, before, after, record.tx, record.at_us)
 
 
 def _instead(key: bytes | None) -> tuple[RowChange, ...]:
