@@ -14,6 +14,7 @@ from cachelib.backends.base import Backend
 from cachelib.errors import ConfigError, StoreError
 from cachelib.stores import SqlStore
 from invalidator.config import node_name, redacted
+from invalidator.dead_letters import DeadLetters, FileOfDeadLetters
 from invalidator.logs import Log, open_log
 from invalidator.metrics import Metrics
 from invalidator.rules import Rules, rules_from
@@ -50,6 +51,19 @@ def open_store(settings: Settings) -> SqlStore:
 def open_source(settings: Settings, store: SqlStore, metrics: Metrics, log: Log) -> ChangeSource:  # noqa: ARG001 - for sources that watch themselves
     """Where changes are read from. Raises `ConfigError`; may connect only at the first question."""
     return Outbox(store, settings.consumer)
+
+
+def open_letters(settings: Settings) -> DeadLetters | None:
+    """Where dead letters are kept; None for nowhere. Raises `ConfigError`, `MissingExtra`."""
+    chosen = settings.dead_letters
+    if chosen.topic and chosen.file:
+        raise ConfigError("dead_letters: give a topic or a file, not both")
+    if chosen.topic:
+        from invalidator.dead_letters_kafka import TopicOfDeadLetters
+        from invalidator.producer import Producer
+
+        return TopicOfDeadLetters(Producer(settings.kafka, settings.kafka_source, chosen.topic))
+    return FileOfDeadLetters(chosen.file, chosen.bytes_max) if chosen.file else None
 
 
 def read_rules(settings: Settings, *, anew: bool = False) -> Rules:
@@ -96,6 +110,7 @@ class Daemon:
             reload=lambda: read_rules(settings(), anew=True),
             log=log,
             metrics=metrics,
+            letters=open_letters(self.settings),
         )
         self._server: StatusServer | None = None
 

@@ -170,8 +170,6 @@ class Feed:
         for _, entity, reason in reading.renew:
             if reason == "bad_key":
                 metrics.bad_keys.labels(entity).inc()
-        for poison in polled.poison:
-            metrics.decode_errors.labels(poison.partition).inc()
         metrics.keys.inc(reading.keys)
         metrics.coalesced.inc(reading.keys - len(reading.effects))
         if polled.events:

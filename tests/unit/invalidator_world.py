@@ -19,6 +19,7 @@ from cachelib.layout import Layout, decode_layout
 from cachelib.model import Item, Name, RowChange, value_of
 from cachelib.stores.base import LogBatch, LogEntry
 from invalidator.config import load
+from invalidator.dead_letters import DeadLetters
 from invalidator.logs import open_log
 from invalidator.node import NodeWorker
 from invalidator.rules import Rules
@@ -198,6 +199,7 @@ class World:
         self.store = FakeStore(self.clock)
         self.nodes = {name: FakeNode(self.clock) for name in names or ("a",)}
         self.source = source
+        self.letters: DeadLetters | None = None
         self.rules = Rules([CUSTOMERS, ORDERS_OF])
         self.new_rules: Rules | ConfigError = self.rules
         # Each turn brings the positions up to date, unless a test says otherwise.
@@ -214,6 +216,7 @@ class World:
             rules=self.rules,
             reload=self._reload,
             log=open_log(replace(self.settings.log, level="error")),
+            letters=self.letters,
             clock_s=self.clock,
             now_ms=self.clock.ms,
             turn_s=0.0,
