@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from cachelib.model import Name
@@ -79,3 +80,24 @@ class LoopWorld:
     async def sleep(self, seconds: float) -> None:
         """See `World.sleep`."""
         await asyncio.sleep(seconds)
+
+    async def within(self, seconds: float, call: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+        """See `World.within`: what is not done in time is cancelled."""
+        task = asyncio.get_running_loop().create_task(call())
+        task.add_done_callback(_looked_at)
+        try:
+            done, _ = await asyncio.wait([task], timeout=seconds)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if done:
+            task.result()
+            return True
+        task.cancel()
+        return False
+
+
+def _looked_at(task: asyncio.Task[Any]) -> None:
+    """Nobody may wait for it any more: its error is not lost, it was not asked for."""
+    if not task.cancelled():
+        task.exception()

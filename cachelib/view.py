@@ -27,6 +27,8 @@ from cachelib.world import World
 
 CHANGE_TRIES = 20
 """Publishing a change is tried so often against others who publish at the same time."""
+PATIENCE_S = 0.5
+"""A reader that has a view waits so long for a newer one; a writer or a strong reader as long as it takes."""
 SETTLE_TRIES = 10
 """A publisher waits for at most so many changes published on top of its own."""
 
@@ -93,7 +95,13 @@ class LayoutView:
         if view is not None and (view.leased or view.unread) and now - self._reading < REFRESH_MS / 1000:
             return view
         self._reading = now
-        return await self.read()
+        if view is None:
+            return await self.read()
+        # A store that hangs must not hold up who only wants to hit.
+        if await self._world.within(PATIENCE_S, self.read):
+            return self.view or view
+        self._note("layout_unread")
+        return self._taken(view.kept(time.monotonic()))
 
     async def leased(self) -> View:
         """A view under a lease. Raises `StoreError` where the store cannot be asked."""

@@ -7,8 +7,8 @@ the core to its end in the calling thread; `loops.py` has the one of an asyncio 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Protocol
 
 from cachelib.model import Name, Op
 from cachelib.port import Landing
@@ -63,3 +63,9 @@ class World(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass."""
+
+    async def within(self, seconds: float, call: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+        """Run a call, but wait for it no longer than this. False: it is not done, and ends by itself some time.
+
+        What it raises within the time is raised here.
+        """

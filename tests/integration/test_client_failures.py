@@ -378,6 +378,19 @@ def test_store_down_fresh_item_is_a_hit(with_store: tuple[World, PostgresServer]
     assert cache.metrics.values()[EVENTS, "*", "layout_unread"] >= 1
 
 
+def test_store_that_hangs_holds_up_no_hit(with_store: tuple[World, PostgresServer], monkeypatch: Any) -> None:
+    world, store = with_store
+    customers = world.customers()
+    cache = world.cache()
+    cache.get(customers, 1)
+    store.pause()
+    _later(monkeypatch)
+    began = time.monotonic()
+    assert cache.read(customers, 1).source == "hit"
+    assert time.monotonic() - began < 1.8  # a connection to it takes 2 s to fail, a query never ends
+    store.resume()
+
+
 def test_store_down_stale_item_is_shown(with_store: tuple[World, PostgresServer]) -> None:
     world, store = with_store
     customers = world.customers(stale_ttl="1m", lease=LeasePolicy(wait_max="100ms"))

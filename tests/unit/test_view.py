@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -14,13 +16,14 @@ from cachelib.drivers import run_now
 from cachelib.entity import Entity
 from cachelib.errors import ConfigError, LayoutConflict, StoreError
 from cachelib.layout import LEASE_MS, REFRESH_MS, decode_layout, encode_layout, first_layout, with_mode, with_new_epochs
+from cachelib.loops import LoopWorld
 from cachelib.metrics import Metrics
 from cachelib.model import Fill, Get, value_of
 from cachelib.nodes import Node
 from cachelib.policy import Mode, StoreBudget
 from cachelib.stores.base import Loaded
 from cachelib.threads import DirectBackend, ThreadWorld
-from cachelib.view import SETTLE_TRIES, LayoutView, View, fixed_view
+from cachelib.view import PATIENCE_S, SETTLE_TRIES, LayoutView, View, fixed_view
 
 T = TypeVar("T")
 LEASE_S, REFRESH_S = LEASE_MS / 1000, REFRESH_MS / 1000
@@ -77,6 +80,16 @@ class FakeWorld(ThreadWorld):
         self.clock = clock
         self.slept: list[float] = []
         self.meanwhile: Callable[[], None] = lambda: None
+
+    hangs = False
+    """The store does not answer, and says nothing either."""
+
+    async def within(self, seconds: float, call: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+        if self.hangs:
+            self.clock.now += seconds
+            return False
+        await call()
+        return True
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -257,6 +270,87 @@ def test_a_store_that_comes_back_gives_a_lease_again(scene: Scene) -> None:
     now(scene.layout.current())
     scene.store.down = False
     assert now(scene.layout.leased()).leased
+
+
+def test_a_store_that_hangs_holds_nobody_up_for_long(scene: Scene) -> None:
+    layout = now(scene.layout.current()).layout
+    scene.world.hangs = True
+    scene.clock.now += 100
+    began = scene.clock.now
+    views = [now(scene.layout.current()) for _ in range(10)]
+    assert {view.layout.number for view in views} == {layout.number}
+    assert scene.clock.now == began + PATIENCE_S
+    assert not views[0].leased
+
+
+def test_what_a_slow_store_says_late_is_taken_up(scene: Scene) -> None:
+    now(scene.layout.current())
+    scene.world.hangs = True
+    scene.clock.now += REFRESH_S
+    scene.publish()
+    now(scene.layout.current())
+    now(scene.layout.read())  # what `within` left behind ends
+    assert scene.layout.view is not None
+    assert scene.layout.view.layout.next is not None
+
+
+# --- a call that is waited for no longer than a while -----------------------------------------
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def _fails() -> None:
+    raise StoreError("down")
+
+
+def test_threads_do_not_wait_for_what_hangs() -> None:
+    go_on = threading.Event()
+
+    async def hangs() -> None:
+        go_on.wait(30)
+
+    world = ThreadWorld()
+    assert not now(world.within(0.01, hangs))
+    go_on.set()
+    assert now(world.within(30, _nothing))
+    with pytest.raises(StoreError):
+        now(world.within(30, _fails))
+
+
+def test_a_loop_does_not_wait_for_what_hangs_and_cancels_it() -> None:
+    async def main() -> None:
+        world, ended = LoopWorld(), asyncio.Event()
+
+        async def hangs() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        assert not await world.within(0.01, hangs)
+        await asyncio.wait_for(ended.wait(), 30)
+        assert await world.within(30, _nothing)
+        with pytest.raises(StoreError):
+            await world.within(30, _fails)
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_caller_leaves_no_task_behind() -> None:
+    async def main() -> set[Any]:
+        world = LoopWorld()
+        caller = asyncio.create_task(world.within(30, asyncio.Event().wait))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.wait([caller])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert asyncio.run(main()) == set()
 
 
 # --- who is late does not go back ------------------------------------------------------------
