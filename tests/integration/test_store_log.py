@@ -325,3 +325,19 @@ def test_commit_behind_a_long_transaction_does_not_wake_in_vain_for_ever(postgre
         a.execute("commit")
         waiting.join(20)
         assert not waiting.is_alive()
+
+
+def test_the_place_of_a_time_is_before_every_change_made_since(store: SqlStore) -> None:
+    insert(store, 1, 2)
+    time.sleep(0.01)
+    then_us = store.now_us()
+    time.sleep(0.01)
+    insert(store, 3, 4)
+    assert keys(store, store.log_at(then_us)) == [3, 4]
+    assert keys(store, store.log_at(0)) == [1, 2, 3, 4]
+    assert keys(store, store.log_at(store.now_us() + 60_000_000)) == []
+
+
+def test_sqlite_has_no_snapshots_by_number(sqlite_url: str) -> None:
+    with prepared(sqlite_url) as store:
+        assert store.snapshot() is None
