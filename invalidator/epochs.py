@@ -26,7 +26,7 @@ from cachelib.layout import (
 from cachelib.stores.base import Store
 from invalidator.logs import Log
 from invalidator.metrics import Metrics
-from invalidator.sources.base import Positions
+from invalidator.sources.base import Positions, of_now
 
 MARGIN_S = 1.0
 """Beyond two lease times, before a change that another published and left is completed."""
@@ -111,6 +111,10 @@ class Epochs:
         """Whether the change that was published under this number has become current."""
         layout = self.layout()
         return layout.number > number and layout.next is None
+
+    def pardoned(self, positions: Positions) -> dict[str, str]:
+        """Up to where, in these partitions, nothing needs to be told: everything has got new epochs since."""
+        return of_now(self.amnesty.positions, positions) if self.amnesty is not None else {}
 
     # --- publishing --------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from invalidator.looks import Held, Late, Looks
 from invalidator.metrics import Metrics
 from invalidator.rules import Reading, Rules
 from invalidator.sources.base import ChangeSource, Event, Polled, Positions, covers
+from invalidator.tally import Tally
 from invalidator.work import Work
 
 _LOOK_AGAIN_S = 0.05
@@ -35,16 +36,20 @@ class Feed:
         looks: Looks,
         letterbox: Letterbox,
         metrics: Metrics,
+        tally: Tally,
         done_elsewhere: Callable[[], Positions] = dict,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self.source = source
         self.at: Positions = {}
+        self.placed = False
+        """It is settled which partitions are read."""
         self._rules = rules
         self._epochs = epochs
         self._looks = looks
         self._letterbox = letterbox
         self._metrics = metrics
+        self._tally = tally
         self._done_elsewhere = done_elsewhere
         self._wait = wait
 
@@ -59,6 +64,7 @@ class Feed:
         if self._looks.full or self._letterbox.full:
             return self._rest()
         polled = self.source.poll(limit, min(timeout_s, _LOOK_AGAIN_S) if len(self._looks) else timeout_s)
+        self.placed = polled.placed
         try:
             works = self._work(polled)
         except Exception:
@@ -163,6 +169,7 @@ class Feed:
 
     def _count(self, polled: Polled, reading: Reading) -> None:
         metrics = self._metrics
+        self._tally.saw(polled)
         for table, number in reading.tables.items():
             metrics.changes.labels(table).inc(number)
         for table, number in reading.unknown.items():

@@ -18,10 +18,14 @@ from invalidator.sources.base import ChangeSource, Positions
 
 
 class Lineage:
-    """Who the store is. Safe across threads; every method raises `StoreError` where it cannot be asked."""
+    """Who the store is. Safe across threads; every method raises `StoreError` where it cannot be asked.
 
-    def __init__(self, store: Store, epochs: Epochs, log: Log) -> None:
+    `versions`: those of the changes are the store's.
+    """
+
+    def __init__(self, store: Store, epochs: Epochs, log: Log, *, versions: bool = True) -> None:
         self._store = store
+        self._versions = versions
         self._epochs = epochs
         self._log = log
         self._lock = threading.Lock()
@@ -44,7 +48,7 @@ class Lineage:
 
     def highest_version(self) -> int | None:
         """The last version that the store has given out; None where it does not tell."""
-        tells = getattr(self._store, "highest_version", None)
+        tells = getattr(self._store, "highest_version", None) if self._versions else None
         return int(tells()) if callable(tells) else None
 
     def check(self, go_on: Callable[[Positions], None]) -> None:
@@ -67,6 +71,11 @@ class Lineage:
         self._highest = 0
         go_on(end)
         self._identity = identity or was, generation + 1  # last: now the workers connect anew
+
+    def moved(self) -> None:
+        """Other partitions are read: every node is connected to anew, and the last new epochs say nothing of them."""
+        was, generation = self._identity
+        self._identity = was, generation + 1
 
     def start_over(self, why: str, anew: bool) -> Amnesty:
         """New epochs for everything, because of one node. Unless `anew`, those of this generation are good, too."""

@@ -25,7 +25,8 @@ from invalidator.metrics import Metrics
 from invalidator.positions import Begin, StartOver, begin, found, note_names
 from invalidator.session import Session
 from invalidator.settings import ApplySettings
-from invalidator.sources.base import Committed, Positions, covers, merged
+from invalidator.sources.base import Committed, Positions, covers, merged, of_now
+from invalidator.tally import Rate
 from invalidator.watermark import Proof
 from invalidator.work import Window, Work
 
@@ -66,7 +67,8 @@ class NodeWorker:
         self.counts = counts
         self.crashed: BaseException | None = None
         self.failing_since_s: float | None = None
-        self.last_error = ""
+        self.last_error = self.past_error = ""
+        self.rate = Rate(duties.clock_s)
         committed = duties.committed()
         self.confirmed: Positions = committed.positions if committed is not None and counts else {}
         """What the node surely knows; the committed offset never passes it while the node counts."""
@@ -128,7 +130,7 @@ class NodeWorker:
             duties.log.warning("the store does not answer", node=self.name, error=str(error))
             return
         duties.metrics.retries.labels(self.name).inc()
-        self.last_error = str(error)
+        self.last_error = self.past_error = str(error)
         # What the last batch did is not known: the node's own position will tell.
         self.session = None
         self._number = None
@@ -178,9 +180,9 @@ class NodeWorker:
 
     def _catch_up(self, session: Session) -> Sequence[Work]:
         duties = self._duties
-        amnesty = duties.epochs.amnesty
-        if amnesty is not None and not covers(session.positions, amnesty.positions):
-            session.jump(amnesty.positions)
+        pardoned = duties.epochs.pardoned(session.positions)
+        if not covers(session.positions, pardoned):
+            session.jump(merged(session.positions, pardoned))
             self._reading = False
         if not self._reading:
             self._feed.seek(session.positions)
@@ -208,6 +210,7 @@ class NodeWorker:
             return
         metrics.apply_s.labels(self.name).observe(duties.clock_s() - began_s)
         metrics.batch.observe(len(answers))
+        self.rate.add(len(answers))
         for answer, number in Counter(type(answer).__name__.lower() for answer in answers).items():
             metrics.operations.labels(self.name, answer).inc(number)
         now_us = duties.now_ms() * 1000
@@ -233,15 +236,18 @@ class NodeWorker:
         names = [name for at in end for name in note_names(duties.namespace, duties.consumer, at)]
         raw = self._backend.read_notes(names)
         notes = found(list(end), raw)
+        # Another member may have been writing them until a moment ago, and so be further than we asked.
+        far = end if covers(end, notes.positions) else self._feed.source.end()
         decision = begin(
             self.name,
             notes,
             partitions=list(end),
-            committed=self._committed(),
+            committed=self._committed(end),
             store=known[0],
             highest=duties.highest(),
             empty=self._empty(),
-            end=end,
+            end=far,
+            whole=self._feed.source.capability.whole,
         )
         session = Session(
             backend=self._backend,
@@ -251,6 +257,7 @@ class NodeWorker:
             instance=instance,
             positions=self._begin(decision),
             proof=Proof(now_us, end),
+            proves=self._feed.source.sees_all(),
             turns=dict(notes.turns),
             highest=notes.highest if isinstance(decision, Begin) else 0,
         )
@@ -269,17 +276,18 @@ class NodeWorker:
             duties.log.error("what a node holds cannot be trusted", node=self.name, why=decision.why)
             duties.metrics.connects.labels(self.name, decision.why).inc()
             return duties.start_over(decision.why, False).positions
-        amnesty = duties.epochs.amnesty
-        positions = decision.positions if amnesty is None else merged(decision.positions, amnesty.positions)
+        positions = merged(decision.positions, duties.epochs.pardoned(decision.positions))
         duties.log.info("node connected", node=self.name, goes_on_from=decision.why, positions=dict(positions))
         duties.metrics.connects.labels(self.name, decision.why).inc()
         return positions
 
-    def _committed(self) -> Committed | None:
+    def _committed(self, end: Positions) -> Committed | None:
         """The committed offset, as far as this node is concerned: if it counts, that is what it surely knows."""
-        if self.counts and self.confirmed:
-            return Committed(self.confirmed, frozenset((self.name,)))
-        return self._duties.committed()
+        confirmed, committed = of_now(self.confirmed, end), self._duties.committed()
+        if not (self.counts and confirmed):
+            return committed
+        others = committed.positions if committed is not None and self.name in committed.counted else {}
+        return Committed({**others, **confirmed}, frozenset((self.name,)))
 
     def _empty(self) -> bool:
         """Whether the node surely keeps nothing. Few backends can tell."""

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cachelib.model import Name
-from invalidator.sources.base import Committed, Positions, covers, merged
+from invalidator.sources.base import Committed, Positions, covers, log_of, merged
 
 FORMAT = 1
 
@@ -43,6 +43,8 @@ class Found:
     """Which of the two places the next note goes to."""
     highest: int
     stores: frozenset[str]
+    logs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By partition, the logs that its notes are of."""
 
 
 NOTHING_FOUND = Found({}, {}, 0, frozenset())
@@ -89,14 +91,17 @@ def found(partitions: Sequence[str], raw: Sequence[bytes | None]) -> Found:
     positions: dict[str, str] = {}
     turns: dict[str, int] = {}
     kept: list[Note] = []
+    logs: dict[str, frozenset[str]] = {}
     for number, partition in enumerate(partitions):
         notes = [decode_note(one) for one in raw[2 * number : 2 * number + 2]]
         kept += [note for note in notes if note is not None]
+        logs[partition] = frozenset(log_of(note.upto) for note in notes if note is not None)
         position = _joined(notes)
         if position is not None:
             positions[partition] = position
             turns[partition] = _turn(notes)
-    return Found(positions, turns, max((note.highest for note in kept), default=0), frozenset(n.store for n in kept))
+    highest = max((note.highest for note in kept), default=0)
+    return Found(positions, turns, highest, frozenset(note.store for note in kept), logs)
 
 
 def _joined(notes: Sequence[Note | None]) -> str | None:
@@ -141,16 +146,20 @@ def begin(
     highest: int | None,
     empty: bool,
     end: Positions,
+    whole: bool = True,
 ) -> Begin | StartOver:
     """Where to go on with a node that has just been connected to.
 
     `highest`: the highest version that the store has given out; None where it does not tell.
-    `empty`: the node surely keeps nothing. `end`: the log's end, read before.
+    `empty`: the node surely keeps nothing. `end`: the log's end, read before. `whole`: the log begins with
+    the first change there was, see `Capability.whole`.
     """
     if notes.stores - {store}:
         return StartOver("store_changed")
     if highest is not None and notes.highest > highest:
         return StartOver("store_went_back")
+    if any(found_in - {log_of(end.get(at, ""))} for at, found_in in notes.logs.items()):
+        return StartOver("log_replaced")  # its offsets mean something else now
     if not covers(end, notes.positions):
         return StartOver("store_went_back")  # no log leads where it was
     missing = set(partitions) - set(notes.positions)
@@ -163,7 +172,7 @@ def begin(
             return Begin(merged(notes.positions, base), "the committed offset")
     if empty:
         return Begin(merged(end, {}), "the log's end: it is empty")
-    if committed is None:
+    if committed is None and whole:
         # Nobody has ever read this log. If it still is whole, it tells all that there is to know;
         # if it is not, reading it from the start is a gap.
         return Begin(dict.fromkeys(partitions, ""), "the log's start")

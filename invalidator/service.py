@@ -28,6 +28,7 @@ from invalidator.node import Duties, NodeWorker
 from invalidator.rules import Rules
 from invalidator.settings import Settings
 from invalidator.sources.base import ChangeSource, Positions, covers, merged
+from invalidator.tally import Tally
 from invalidator.work import Window
 
 _ROOM_WAIT_S = 0.2
@@ -68,12 +69,14 @@ class Service:
         self._now_ms = now_ms
         self._turn_s = turn_s
         self._epochs = Epochs(store, self.metrics, log, clock_s)
-        self.lineage = Lineage(store, self._epochs, log)
+        self.lineage = Lineage(store, self._epochs, log, versions=source.capability.versions)
         self.fleet = Fleet(settings.apply, self._epochs, self.lineage, self.metrics, log, clock_s)
         self.books = Books(settings, self.fleet, source, self.metrics, log, clock_s)
         self.letterbox = Letterbox(letters, settings.dead_letters, settings.apply, self.metrics, log, clock_s)
         self._window = Window(settings.apply.window)
         self._given: Positions = {}
+        self.tally = Tally(clock_s)
+        self._moving = False
         self._stop = threading.Event()
         self._feed = self._new_feed(source)
         self._asked_to_reload = threading.Event()
@@ -115,16 +118,9 @@ class Service:
 
     def begin(self) -> None:
         """Find out where to go on. Raises `StoreError` where the store cannot be asked."""
-        first = self._source.start()
-        self.lineage.begin(self._source.reader(first))
-        committed = self._source.committed([name for name, _ in self._nodes])
-        self.books.committed = committed
-        done = committed.positions if committed is not None else {}
-        # "" is before everything: what was purged in front of a new consumer is a gap.
-        start = {partition: done.get(partition, "") for partition in first}
-        self._feed.seek(start)
-        if not covers(self._source.end(), start):
-            self.lineage.broken("store_went_back", "the committed offset is ahead of the log", self._go_on)
+        self._source.moved()
+        self.lineage.begin(self._source.reader(self._source.start()))
+        start, committed = self._place(), self.books.committed
         duties = self._duties()
         for name, backend in self._nodes:
             counts = committed is not None and name in committed.counted
@@ -132,6 +128,30 @@ class Service:
             self.fleet.add(NodeWorker(name, backend, feed, duties, counts=counts))
         names = [name for name, _ in self._nodes]
         self.log.info("started", store=self.lineage.current()[0], positions=start, nodes=names)
+
+    def _place(self) -> Positions:
+        """Go on behind the committed offset, in the partitions that are read now."""
+        end = self._source.end()
+        committed = self._source.committed([name for name, _ in self._nodes])
+        done = committed.positions if committed is not None else {}
+        # "" is before everything: what was purged in front of a new consumer is a gap. Where the log's start says
+        # nothing anyhow, every node without a position of its own gets new epochs, and older changes concern nobody.
+        unknown = dict.fromkeys(end, "") if self._source.capability.whole else end
+        start = {partition: done.get(partition, unknown[partition]) for partition in end}
+        self.books.committed = committed
+        self._given = {}
+        self._go_on(start)
+        if not covers(end, start) and not covers(self._source.end(), start):
+            self.lineage.broken("store_went_back", "the committed offset is ahead of the log", self._go_on)
+        return start
+
+    def _move(self) -> None:
+        """Other partitions are read now: whatever is known of places in the log is found out anew."""
+        self._moving = True
+        positions = self._place()
+        self.lineage.moved()
+        self._moving = False
+        self.log.info("placed anew", positions=dict(positions))
 
     def run(self) -> None:
         """Work until `stop`. Raises what a worker died of."""
@@ -155,6 +175,10 @@ class Service:
     def turn(self) -> float:
         """Read once, and do the chores that are due. Returns how long to pause before the next."""
         self._do_chores()
+        if self._source.moved() or self._moving:
+            pause_s = self._tried(self._move)
+            if self._moving:
+                return pause_s
         if not self._window.wait_for_room(_ROOM_WAIT_S):
             return self._tried(self._source.rest)  # every node is behind: reading on would only fill memory (I10)
         try:
@@ -172,7 +196,7 @@ class Service:
         if self.store_error:
             self.log.info("the store answers again")
             self.store_error = ""
-        self._polled_at_s = self._clock_s()
+        self._polled_at_s = self._clock_s() if self._feed.placed else None
         self.metrics.progress.set_to_current_time()
         return 0.0
 
@@ -232,7 +256,9 @@ class Service:
         visibility = self._visibility() if source.capability.shows_early else None
         looks = Looks(visibility, settings.pending_max, self.letterbox.kept, self._clock_s)
         wait = self._stop.wait
-        return Feed(source, lambda: self.rules, self._epochs, looks, self.letterbox, self.metrics, done_elsewhere, wait)
+        rules, box = lambda: self.rules, self.letterbox
+        tally = self.tally if source is self._source else Tally(self._clock_s)
+        return Feed(source, rules, self._epochs, looks, box, self.metrics, tally, done_elsewhere, wait)
 
     def _visibility(self) -> Visibility:
         settings = self.settings.apply

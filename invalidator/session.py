@@ -46,6 +46,8 @@ class Session:
     instance: str
     positions: Positions
     proof: Proof
+    proves: bool = True
+    """All partitions are read here, so what is applied here can prove that the node is fresh."""
     turns: dict[str, int] = field(default_factory=dict)
     highest: int = 0
     begun_anew: bool = False
@@ -115,6 +117,8 @@ class Session:
     def _notes(self, since: Positions) -> Iterator[tuple[Name, bytes]]:
         for partition, upto in self.positions.items():
             names = note_names(self.namespace, self.consumer, partition)
+            if self._says_so_already(since.get(partition), upto, names):
+                continue
             note = Note(since.get(partition, ""), upto, self.highest, self.store, self.proof.watermark_us)
             raw = encode_note(note)
             turn = self.turns.get(partition, 0)
@@ -122,8 +126,13 @@ class Session:
             for name in names if self.begun_anew else names[turn : turn + 1]:
                 yield name, raw
 
+    def _says_so_already(self, since: str | None, upto: str, names: Sequence[Name]) -> bool:
+        """A partition that stands still needs no new note; and if another member has it by now, no old one from us."""
+        still = since == upto and self.proof.watermark_us is None and not self.begun_anew
+        return still and any(name in self.written for name in names)
+
     def _proof(self, *, settled: bool) -> dict[Name, bytes]:
-        if not self.proof.caught_up:
+        if not (self.proof.caught_up and self.proves):
             return {}
         claim_us = self.proof.claim_us(settled=settled)
         raw = encode_proof(self.instance, self.store, claim_us, len(self.positions))

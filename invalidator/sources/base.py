@@ -9,7 +9,7 @@ their own (`reader`), so that they hold up nobody.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -81,6 +81,7 @@ class Polled:
 
     `watermark_us` is the store's clock up to which every commit of every partition is in this or an
     earlier poll; None where that is not known. `poison`: what between the positions could not be read.
+    `placed`: it is settled which partitions are read here; perhaps none.
     """
 
     events: tuple[Event, ...]
@@ -88,6 +89,7 @@ class Polled:
     after: Positions
     watermark_us: int | None = None
     poison: tuple[Poison, ...] = ()
+    placed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,21 @@ class ChangeSource(Protocol):
     """
 
     capability: Capability
+
+    def open(self, done: Callable[[], Committed | None]) -> None:
+        """Called once, before all else. `done`: what is done for every node by now, for when partitions are taken.
+
+        Raises `ConfigError`, `StoreError`: one sentence about why there is nothing to read from.
+        """
+
+    def moved(self) -> bool:
+        """Whether other partitions are to be read here than before this call, shared with others as they are.
+
+        Then everything but `commit` is about those, and nothing comes until `seek`.
+        """
+
+    def sees_all(self) -> bool:
+        """Whether all partitions are read here; else nobody may claim by what is read here that a node is fresh."""
 
     def poll(self, limit: int, timeout_s: float) -> Polled:
         """The next changes; after at most `timeout_s` an empty answer."""
@@ -157,9 +174,10 @@ def merged(one: Positions, other: Positions) -> dict[str, str]:
 
 
 def least(several: Collection[Positions]) -> dict[str, str]:
-    """What all of them have reached; a partition that one of them does not know is nowhere."""
+    """What all have reached; a partition that one of them does not know, or knows of another log, is nowhere."""
     partitions = {at for positions in several for at in positions}
-    return {at: min(positions.get(at, "") for positions in several) for at in partitions}
+    found = {at: [positions.get(at, "") for positions in several] for at in partitions}
+    return {at: min(reached) if len(set(map(log_of, reached))) == 1 else "" for at, reached in found.items()}
 
 
 def log_of(position: str) -> str:

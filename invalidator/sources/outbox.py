@@ -6,7 +6,7 @@ late commit, and waiting for news, are the store's.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from cachelib.stores.base import ChangeLog, LogBatch
 from invalidator.sources.base import Capability, Committed, Event, Polled, Positions
@@ -23,6 +23,17 @@ class Outbox:
         self._log = log
         self._consumer = consumer
         self._at = position
+
+    def open(self, done: Callable[[], Committed | None]) -> None:
+        """See `ChangeSource.open`: the store is asked when it is needed."""
+
+    def moved(self) -> bool:
+        """See `ChangeSource.moved`: there is one partition, and it is ours."""
+        return False
+
+    def sees_all(self) -> bool:
+        """See `ChangeSource.sees_all`."""
+        return True
 
     def poll(self, limit: int, timeout_s: float) -> Polled:
         """See `ChangeSource.poll`."""

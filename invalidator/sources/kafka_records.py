@@ -1,0 +1,81 @@
+"""From records to what a poll gives: changes, poison, and how far the store's clock is told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from invalidator.formats.base import Changes, DecodeFailed, Decoder, Headers, Heartbeat
+from invalidator.formats.debezium import Debezium
+from invalidator.formats.detect import Detect
+from invalidator.formats.flattened import Flattened
+from invalidator.formats.outbox_router import OutboxRouter
+from invalidator.formats.relay import Relay
+from invalidator.metrics import Metrics
+from invalidator.sources.base import Event, Poison, Record
+from invalidator.sources.kafka_places import Part, label, place
+
+_MAKERS: Mapping[str, Callable[[], Decoder]] = {
+    "detect": Detect,
+    "relay": Relay,
+    "debezium": Debezium,
+    "flattened": Flattened,
+    "outbox-router": OutboxRouter,
+}
+
+
+class Reading:
+    """What some records come to."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.poison: list[Poison] = []
+
+
+class Records:
+    """Reads records of these topics. For one thread."""
+
+    def __init__(self, formats: Mapping[str, str], *, snapshots: bool, metrics: Metrics) -> None:
+        self._decoders = {topic: _MAKERS[form]() for topic, form in formats.items()}
+        self._snapshots = snapshots
+        self._metrics = metrics
+        self._told: dict[Part, Heartbeat] = {}
+
+    def read(self, records: Sequence[Record], topic_ids: Mapping[str, str]) -> Reading:
+        """All of them, in order."""
+        reading = Reading()
+        for record in records:
+            part = Part(record.topic, record.partition)
+            position = place(record.offset + 1, topic_ids.get(record.topic, ""))
+            try:
+                found = self._decoders[record.topic](record.topic, record.key, record.value, _headers(record))
+            except DecodeFailed as failed:
+                self._metrics.decode_errors.labels(label(part)).inc()
+                reading.poison.append(Poison(label(part), position, failed.why, failed.instead, record))
+                continue
+            if isinstance(found, Changes):
+                if not found.snapshot or self._snapshots:
+                    at = label(part)
+                    reading.events += [Event(at, position, change, record) for change in found.changes]
+            elif isinstance(found, Heartbeat):
+                self._told[part] = found
+        return reading
+
+    def sought(self) -> None:
+        """Reading goes on elsewhere: what was told so far may lie ahead of it."""
+        self._told.clear()
+
+    def watermark_us(self, parts: Collection[Part]) -> int | None:
+        """Up to when every commit was read, if every partition there is says so and is read here."""
+        sizes = Counter(part.topic for part in parts)
+        marks: list[int] = []
+        for part in parts:
+            told = self._told.get(part)
+            if told is None or told.watermark_us is None or told.partitions != sizes[part.topic]:
+                return None
+            marks.append(told.watermark_us)
+        return min(marks, default=None)
+
+
+def _headers(record: Record) -> Headers:
+    return record.headers or ()
