@@ -48,9 +48,14 @@ def open_store(settings: Settings) -> SqlStore:
         raise ConfigError(f"the store URL is wrong: {str(error).replace(url, redacted(url))}") from error
 
 
-def open_source(settings: Settings, store: SqlStore, metrics: Metrics, log: Log) -> ChangeSource:  # noqa: ARG001 - for sources that watch themselves
-    """Where changes are read from. Raises `ConfigError`; may connect only at the first question."""
-    return Outbox(store, settings.consumer)
+def open_source(settings: Settings, store: SqlStore, rules: Rules, metrics: Metrics, log: Log) -> ChangeSource:
+    """Where changes are read from. Raises `ConfigError`, `MissingExtra`; connects when opened."""
+    if settings.source.kind == "outbox":
+        return Outbox(store, settings.consumer)
+    from invalidator.sources.kafka_open import open_kafka
+
+    installed = all(is_logged(store, table) for table in rules.tables)
+    return open_kafka(settings, metrics, log, versions=installed)
 
 
 def open_letters(settings: Settings) -> DeadLetters | None:
@@ -100,7 +105,7 @@ class Daemon:
         nodes = open_nodes(self.settings)
         self._store = open_store(self.settings)
         metrics, log = Metrics(), open_log(self.settings.log)
-        self._source = open_source(self.settings, self._store, metrics, log)
+        self._source = open_source(self.settings, self._store, rules, metrics, log)
         self.service = Service(
             self.settings,
             store=self._store,
@@ -132,7 +137,10 @@ class Daemon:
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=self.settings.apply.retry_max_s),
             reraise=True,
         )
+        self._source.open(self.service.fleet.done)
         retrying(self.service.begin)
+        if not self._source.capability.whole:
+            return  # others may log what this source carries
         for table in self.service.rules.tables:
             if not is_logged(self._store, table):
                 self.service.log.warning(
