@@ -1,4 +1,4 @@
-"""`invalidator run | check | replay`: the command line."""
+"""`invalidator run | check | replay | relay`: the command line."""
 
 from __future__ import annotations
 
@@ -31,23 +31,30 @@ def _settings_help() -> str:
     )
 
 
-def _common(command: F) -> F:
-    for option in reversed(
-        (
-            click.option("--config", type=click.Path(path_type=Path), help="A TOML file with settings."),
-            click.option("--store", metavar="URL", help="store.url"),
-            click.option("--cache", "caches", metavar="URL", multiple=True, help="caches; give it once for each node."),
-            click.option("--entities", metavar="MODULE[:NAME]", multiple=True, help="entities"),
-            click.option("--namespace", help="namespace"),
-            click.option("--consumer", help="consumer"),
-            click.option("--http-port", type=int, help="http.port"),
-            click.option("--log-format", help="log.format"),
-            click.option("--log-level", help="log.level"),
-            click.option("--debug", is_flag=True, help="Show a traceback where something fails."),
-        )
-    ):
-        command = option(command)
-    return command
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_PROCESS = (
+    click.option("--http-port", type=int, help="http.port"),
+    click.option("--log-format", help="log.format"),
+    click.option("--log-level", help="log.level"),
+    click.option("--debug", is_flag=True, help="Show a traceback where something fails."),
+)
+_common = _options(
+    click.option("--config", type=click.Path(path_type=Path), help="A TOML file with settings."),
+    click.option("--store", metavar="URL", help="store.url"),
+    click.option("--cache", "caches", metavar="URL", multiple=True, help="caches; give it once for each node."),
+    click.option("--entities", metavar="MODULE[:NAME]", multiple=True, help="entities"),
+    click.option("--namespace", help="namespace"),
+    click.option("--consumer", help="consumer"),
+    *_PROCESS,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -103,18 +110,44 @@ def replay(config: Path | None, debug: bool, start: str, **flags: Any) -> None:
             print(line)
 
 
+@cli.command(epilog=_settings_help())
+@_options(
+    click.option("--config", type=click.Path(path_type=Path), help="A TOML file with settings."),
+    click.option("--store", metavar="URL", help="store.url"),
+    click.option("--kafka", "bootstrap", metavar="HOST:PORT,...", help="kafka.bootstrap"),
+    click.option("--topic", help="relay.topic"),
+    click.option("--consumer", "relay_consumer", help="relay.consumer"),
+    *_PROCESS,
+)
+def relay(config: Path | None, debug: bool, **flags: Any) -> None:
+    """Send the store's change log to a Kafka topic until SIGTERM or SIGINT."""
+    from invalidator.relay_daemon import RelayDaemon
+
+    with _one_sentence(debug):
+        daemon = RelayDaemon(load(config, os.environ, _given(flags)))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: daemon.service.stop())
+        with daemon:
+            print(f"ready: {daemon.says()}", flush=True)
+            daemon.service.run()
+
+
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
     """The flags that were given, where they stand among the settings."""
-    given: dict[str, Any] = {name: flags[name] for name in ("namespace", "consumer") if flags[name] is not None}
-    given |= {name: list(flags[name]) for name in ("caches", "entities") if flags[name]}
+    given: dict[str, Any] = {name: flags[name] for name in ("namespace", "consumer") if flags.get(name) is not None}
+    given |= {name: list(flags[name]) for name in ("caches", "entities") if flags.get(name)}
     for flag, section, name in (
         ("store", "store", "url"),
         ("http_port", "http", "port"),
         ("log_format", "log", "format"),
         ("log_level", "log", "level"),
+        ("topic", "relay", "topic"),
+        ("relay_consumer", "relay", "consumer"),
     ):
-        if flags[flag] is not None:
+        if flags.get(flag) is not None:
             given.setdefault(section, {})[name] = flags[flag]
+    if flags.get("bootstrap"):
+        given["kafka"] = {"bootstrap": flags["bootstrap"].split(",")}
     return given
 
 

@@ -13,10 +13,12 @@ from cachelib.backends import from_url
 from cachelib.backends.base import Backend
 from cachelib.errors import ConfigError, StoreError
 from cachelib.stores import SqlStore
+from invalidator.column_types import ColumnTypes
 from invalidator.config import node_name, redacted
 from invalidator.dead_letters import DeadLetters, FileOfDeadLetters
 from invalidator.logs import Log, open_log
 from invalidator.metrics import Metrics
+from invalidator.overview import Overview
 from invalidator.rules import Rules, rules_from
 from invalidator.service import Service
 from invalidator.settings import Settings
@@ -48,14 +50,17 @@ def open_store(settings: Settings) -> SqlStore:
         raise ConfigError(f"the store URL is wrong: {str(error).replace(url, redacted(url))}") from error
 
 
-def open_source(settings: Settings, store: SqlStore, rules: Rules, metrics: Metrics, log: Log) -> ChangeSource:
-    """Where changes are read from. Raises `ConfigError`, `MissingExtra`; connects when opened."""
+def open_source(
+    settings: Settings, store: SqlStore, rules: Rules, types: ColumnTypes, metrics: Metrics, log: Log
+) -> ChangeSource:
+    """Where changes are read from. Raises `ConfigError`, `MissingExtra`, `StoreError`; connects to Kafka when opened."""
     if settings.source.kind == "outbox":
         return Outbox(store, settings.consumer)
     from invalidator.sources.kafka_open import open_kafka
 
     installed = all(is_logged(store, table) for table in rules.tables)
-    return open_kafka(settings, metrics, log, versions=installed)
+    types.learn(rules.tables)
+    return open_kafka(settings, metrics, log, versions=installed, types=types.types)
 
 
 def open_letters(settings: Settings) -> DeadLetters | None:
@@ -105,23 +110,33 @@ class Daemon:
         nodes = open_nodes(self.settings)
         self._store = open_store(self.settings)
         metrics, log = Metrics(), open_log(self.settings.log)
-        self._source = open_source(self.settings, self._store, rules, metrics, log)
+        self._types = ColumnTypes(self.settings, self._store, log)
+        self._source = open_source(self.settings, self._store, rules, self._types, metrics, log)
         self.service = Service(
             self.settings,
             store=self._store,
             source=self._source,
             nodes=nodes,
             rules=rules,
-            reload=lambda: read_rules(settings(), anew=True),
+            reload=lambda: self._reread(settings()),
             log=log,
             metrics=metrics,
             letters=open_letters(self.settings),
         )
         self._server: StatusServer | None = None
 
+    def _reread(self, settings: Settings) -> Rules:
+        rules = read_rules(settings, anew=True)
+        if self.settings.source.kind == "kafka":
+            try:
+                self._types.learn(rules.tables)
+            except StoreError as error:
+                raise ConfigError(f"the types of columns are not known: {error}") from error
+        return rules
+
     def __enter__(self) -> Self:
         if self.settings.http.port >= 0:
-            self._server = StatusServer(self.service, self.settings.http)
+            self._server = StatusServer(Overview(self.service), self.settings.http)
             self._server.start()
         try:
             self._begin()

@@ -18,6 +18,7 @@ class Metrics:
         self._applying()
         self._proving()
         self._running()
+        self._relaying()
 
     def text(self) -> bytes:
         """As Prometheus scrapes it."""
@@ -102,6 +103,11 @@ class Metrics:
         self.progress = self._gauge("progress_timestamp_seconds", "When a poll last succeeded.")
         self.ready = self._gauge("ready", "1 while /readyz says so.")
         self.reloads = self._counter("reloads", "Configurations read again on SIGHUP: taken or refused.", "outcome")
+
+    def _relaying(self) -> None:
+        self.relayed = self._counter("relayed_records", "Records that the relay sent, by kind.", "kind")
+        self.relay_errors = self._counter("relay_errors", "Times that store or topic failed the relay.", "whose")
+        self.relay_lag_s = self._gauge("relay_lag_seconds", "Up to how long ago every commit is in the relay's topic.")
 
     # --- how ---------------------------------------------------------------------------------
 

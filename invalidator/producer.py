@@ -67,6 +67,10 @@ class Producer:
             raise NotSent(f"there is no topic {self.topic!r}")
         return len(found)
 
+    def place(self, key: bytes, partitions: int) -> int:
+        """The partition of a key, as Java's clients have it."""
+        return int(self._lib.partitioner.default.murmur2(key) & 0x7FFFFFFF) % partitions
+
     def send(self, records: Sequence[Outgoing]) -> None:
         """Send them and wait until all replicas have them. Raises `NotSent`."""
         try:

@@ -4,54 +4,49 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from cachelib.errors import ConfigError
-from invalidator.service import Service
+from invalidator.metrics import Metrics
 from invalidator.settings import HttpSettings
 
+PAGE = Path(__file__).with_name("page.html")
 _TEXT = "text/plain; charset=utf-8"
+_PAGE_MAY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+)
+"""It asks nobody but this server."""
 
 
-def status_of(service: Service) -> dict[str, Any]:
-    """Everything that one looks at first."""
-    committed = service.books.committed
-    return {
-        "ready": service.ready(),
-        "healthy": service.healthy(),
-        "store_error": service.store_error,
-        "store": service.lineage.current()[0],
-        "generation": service.lineage.current()[1],
-        "read": dict(service.positions),
-        "committed": dict(committed.positions) if committed else None,
-        "entities": [entity.name for entity in service.rules.entities],
-        "tables": sorted(service.rules.tables),
-        "nodes": {
-            worker.name: {
-                "answers": worker.session is not None and worker.failing_since_s is None,
-                "counts": worker.counts,
-                "goes_along": worker.in_window,
-                "behind": worker.behind(),
-                "position": dict(worker.confirmed),
-                "watermark_us": worker.session.proof.watermark_us if worker.session else None,
-                "caught_up": worker.session.proof.caught_up if worker.session else False,
-                "error": worker.last_error,
-            }
-            for worker in service.fleet
-        },
-    }
+class Watched(Protocol):
+    """What is looked at: the daemon, or the relay."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """What `/metrics` shows."""
+
+    def healthy(self) -> bool:
+        """For `/healthz`."""
+
+    def ready(self) -> bool:
+        """For `/readyz`."""
+
+    def status(self) -> Mapping[str, Any]:
+        """For `/status`; JSON."""
 
 
 class StatusServer:
-    """Serves `/healthz`, `/readyz`, `/metrics` and `/status` from threads of its own."""
+    """Serves `/`, `/healthz`, `/readyz`, `/metrics` and `/status` from threads of its own."""
 
-    def __init__(self, service: Service, settings: HttpSettings) -> None:
+    def __init__(self, watched: Watched, settings: HttpSettings) -> None:
         class Handler(_Handler):
             pass
 
-        Handler.service = service
+        Handler.watched = watched
         try:
             self._server = ThreadingHTTPServer((settings.host, settings.port), Handler)
         except OSError as error:
@@ -78,7 +73,7 @@ class StatusServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    service: Service
+    watched: Watched
     timeout = 10
 
     def do_GET(self) -> None:
@@ -87,31 +82,39 @@ class _Handler(BaseHTTPRequestHandler):
             "/readyz": self._readyz,
             "/metrics": self._metrics,
             "/status": self._status,
+            "/": self._page,
         }.get(self.path.partition("?")[0])
         if answer is None:
-            self._send(HTTPStatus.NOT_FOUND, b"there are /healthz /readyz /metrics /status\n", _TEXT)
+            self._send(HTTPStatus.NOT_FOUND, b"there are / /healthz /readyz /metrics /status\n", _TEXT)
         else:
             answer()
 
     def _healthz(self) -> None:
-        self._probe(self.service.healthy(), "the loop turns", "the loop has not turned for too long")
+        self._probe(self.watched.healthy(), "the loop turns", "the loop has not turned for too long")
 
     def _readyz(self) -> None:
-        self._probe(self.service.ready(), "ready", "the log was not read yet, or a node is not yet told all of it")
+        self._probe(self.watched.ready(), "ready", "the log was not read yet, or a node is not yet told all of it")
 
     def _probe(self, good: bool, yes: str, no: str) -> None:
         code = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
         self._send(code, f"{yes if good else no}\n".encode(), _TEXT)
 
     def _metrics(self) -> None:
-        self.service.metrics.ready.set(self.service.ready())
-        self._send(HTTPStatus.OK, self.service.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
+        metrics = self.watched.metrics
+        metrics.ready.set(self.watched.ready())
+        self._send(HTTPStatus.OK, metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
 
     def _status(self) -> None:
-        self._send(HTTPStatus.OK, json.dumps(status_of(self.service), indent=2).encode(), "application/json")
+        self._send(HTTPStatus.OK, json.dumps(self.watched.status(), indent=2).encode(), "application/json")
 
-    def _send(self, code: HTTPStatus, body: bytes, kind: str) -> None:
+    def _page(self) -> None:
+        self._send(HTTPStatus.OK, PAGE.read_bytes(), "text/html; charset=utf-8", _PAGE_MAY)
+
+    def _send(self, code: HTTPStatus, body: bytes, kind: str, policy: str = "default-src 'none'") -> None:
         self.send_response(code)
+        self.send_header("Content-Security-Policy", policy)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cache-Control", "no-store")
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
