@@ -17,6 +17,7 @@ from cachelib.errors import CacheError, CacheUnavailable, DecodeError, LaterCode
 from cachelib.item import may_serve_stale, serves
 from cachelib.model import (
     ANY,
+    Answer,
     BelowFloor,
     Content,
     Fill,
@@ -107,7 +108,7 @@ async def _join(port: Port, plan: ReadPlan) -> Found | None:
 async def _read_through(port: Port, plan: ReadPlan) -> Found:
     waited, pause, repaired = 0, float(FIRST_WAIT_MS), False
     while True:
-        answer = await port.execute(plan.name, Get(port.nonce(), plan.pace.hold_ms, plan.requirement))
+        answer = await _look(port, plan, port.nonce())
         match answer:
             case Hit(item):
                 try:
@@ -136,6 +137,17 @@ async def _read_through(port: Port, plan: ReadPlan) -> Found:
                 waited, pause = waited + ms, min(pause * WAIT_GROWTH, plan.pace.wait_ms)
             case other:
                 raise _unexpected(other)
+
+
+async def _look(port: Port, plan: ReadPlan, token: Token) -> Answer:
+    try:
+        return await port.execute(plan.name, Get(token, plan.pace.hold_ms, plan.requirement))
+    except CacheError:
+        raise
+    except BaseException:
+        # Cancelled while the answer was on its way: it may have been the lease.
+        port.abandon(plan.name, Release(token))
+        raise
 
 
 async def _fill(port: Port, plan: ReadPlan, token: Token, item: Item) -> Found:
