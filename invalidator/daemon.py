@@ -53,7 +53,7 @@ def open_store(settings: Settings) -> SqlStore:
 def open_source(
     settings: Settings, store: SqlStore, rules: Rules, types: ColumnTypes, metrics: Metrics, log: Log
 ) -> ChangeSource:
-    """Where changes are read from. Raises `ConfigError`, `MissingExtra`, `StoreError`; connects to Kafka when opened."""
+    """Where changes are read from. Raises `ConfigError`, `MissingExtra`, `StoreError`; joins when opened."""
     if settings.source.kind == "outbox":
         return Outbox(store, settings.consumer)
     from invalidator.sources.kafka_open import open_kafka

@@ -105,6 +105,15 @@ class KafkaSourceSettings:
         "detect", "what records are", among=("detect", "relay", "debezium", "flattened", "outbox-router")
     )
     formats: tuple[str, ...] = _several("what those of single topics are, each as TOPIC=FORMAT")
+    decimals: str = _text(
+        "precise",
+        "the connector's decimal.handling.mode, for topics without schemas",
+        among=("precise", "string", "double"),
+    )
+    binaries: str = _text(
+        "bytes", "its binary.handling.mode, likewise", among=("bytes", "base64", "base64-url-safe", "hex")
+    )
+    dates: str = _text("days", "likewise; iso where its time.precision.mode is isostring", among=("days", "iso"))
     snapshots: str = _text("ignore", "rows that a connector only read, as it began", among=("ignore", "apply"))
     instance: str = _text("", "this member's own name (static membership): its restart causes no rebalance")
     assignment: str = _text("range", "how the group shares out partitions", among=("range", "cooperative"))

@@ -69,17 +69,19 @@ class Types:
     """
 
     def __init__(self, said: Mapping[str, Mapping[str, str]] | None = None, encodings: Encodings | None = None) -> None:
-        encodings = encodings or Encodings()
-        self._said: dict[str, Plan] = {
-            table: tuple(
-                (name, convert)
-                for name, sql_type in columns.items()
-                if (convert := by_sql_type(sql_type, encodings)) is not None
-            )
-            for table, columns in (said or {}).items()
-        }
-        self._columns = {table: frozenset(columns) for table, columns in (said or {}).items()}
+        self._encodings = encodings or Encodings()
+        self._said: dict[str, Plan] = {}
+        self._columns: dict[str, frozenset[str]] = {}
         self._plans: dict[tuple[bytes, str, str], Plan] = {}
+        for table, columns in (said or {}).items():
+            self.say(table, columns)
+
+    def say(self, table: str, columns: Mapping[str, str]) -> None:
+        """What a table's columns are, from now on; also while others read. Raises `ConfigError`."""
+        converted = ((name, by_sql_type(sql_type, self._encodings)) for name, sql_type in columns.items())
+        self._said[table] = tuple((name, convert) for name, convert in converted if convert is not None)
+        self._columns[table] = frozenset(columns)
+        self._plans.clear()
 
     def plan(self, table: str, schema: bytes, part: str = "") -> Plan:
         """The conversions of a table's rows; `part` is the schema's field that holds the row. Raises `UNREADABLE`."""

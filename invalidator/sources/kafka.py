@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from invalidator.formats.connect_json import Types
 from invalidator.logs import Log
 from invalidator.metrics import Metrics
 from invalidator.settings import Settings
@@ -28,7 +29,16 @@ from invalidator.sources.kafka_watch import Watch
 class KafkaSource:
     """A `ChangeSource`. `versions`: those in the records are drawn from the store's own sequence."""
 
-    def __init__(self, settings: Settings, build: Build, metrics: Metrics, log: Log, *, versions: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        build: Build,
+        metrics: Metrics,
+        log: Log,
+        *,
+        versions: bool = False,
+        types: Types | None = None,
+    ) -> None:
         source, group = settings.kafka_source, settings.kafka_source.group or settings.consumer
         relay_alone = set(formats(source).values()) == {"relay"}
         # The relay reads by SELECT, so whoever reads it sees nothing early, and it says how far it is.
@@ -39,6 +49,7 @@ class KafkaSource:
         self._build = build
         self._metrics = metrics
         self._log = log
+        self._types = types
         self._records = self._new_records()
         self._parts: frozenset[Part] = frozenset()
         self._place: tuple[Member | None, int] = (None, 0)
@@ -96,7 +107,8 @@ class KafkaSource:
         return found
 
     def _new_records(self) -> Records:
-        return Records(formats(self._settings), snapshots=self._settings.snapshots == "apply", metrics=self._metrics)
+        source, snapshots = self._settings, self._settings.snapshots == "apply"
+        return Records(formats(source), self._types, snapshots=snapshots, metrics=self._metrics)
 
     # --- whose partitions --------------------------------------------------------------------
 

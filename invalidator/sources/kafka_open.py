@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from invalidator.formats.connect_json import Types
 from invalidator.logs import Log
 from invalidator.metrics import Metrics
 from invalidator.settings import Settings
@@ -12,10 +13,12 @@ from invalidator.sources.kafka_logs import ClientLogs
 from invalidator.sources.kafka_python_client import KafkaPythonClient, checksums_are_fast, kafka_python
 
 
-def open_kafka(settings: Settings, metrics: Metrics, log: Log, *, versions: bool = False) -> KafkaSource:
+def open_kafka(
+    settings: Settings, metrics: Metrics, log: Log, *, versions: bool = False, types: Types | None = None
+) -> KafkaSource:
     """Raises `ConfigError`, `MissingExtra`; connects when it is opened."""
     check(settings)
-    return KafkaSource(settings, builder(settings, log), metrics, log, versions=versions)
+    return KafkaSource(settings, builder(settings, log), metrics, log, versions=versions, types=types)
 
 
 def builder(settings: Settings, log: Log) -> Build:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from invalidator.formats.base import Changes, DecodeFailed, Decoder, Headers, Heartbeat
+from invalidator.formats.connect_json import Types
 from invalidator.formats.debezium import Debezium
 from invalidator.formats.detect import Detect
 from invalidator.formats.flattened import Flattened
@@ -15,12 +16,12 @@ from invalidator.metrics import Metrics
 from invalidator.sources.base import Event, Poison, Record
 from invalidator.sources.kafka_places import Part, label, place
 
-_MAKERS: Mapping[str, Callable[[], Decoder]] = {
-    "detect": Detect,
-    "relay": Relay,
-    "debezium": Debezium,
-    "flattened": Flattened,
-    "outbox-router": OutboxRouter,
+_MAKERS: Mapping[str, Callable[[Types], Decoder]] = {
+    "detect": lambda types: Detect(Debezium(types=types), Flattened(types=types)),
+    "relay": lambda _: Relay(),
+    "debezium": lambda types: Debezium(types=types),
+    "flattened": lambda types: Flattened(types=types),
+    "outbox-router": lambda _: OutboxRouter(),
 }
 
 
@@ -35,8 +36,11 @@ class Reading:
 class Records:
     """Reads records of these topics. For one thread."""
 
-    def __init__(self, formats: Mapping[str, str], *, snapshots: bool, metrics: Metrics) -> None:
-        self._decoders = {topic: _MAKERS[form]() for topic, form in formats.items()}
+    def __init__(
+        self, formats: Mapping[str, str], types: Types | None = None, *, snapshots: bool, metrics: Metrics
+    ) -> None:
+        types = types or Types()
+        self._decoders = {topic: _MAKERS[form](types) for topic, form in formats.items()}
         self._snapshots = snapshots
         self._metrics = metrics
         self._told: dict[Part, Heartbeat] = {}
