@@ -108,7 +108,7 @@ class KafkaSource:
 
     def _new_records(self) -> Records:
         source, snapshots = self._settings, self._settings.snapshots == "apply"
-        return Records(formats(source), self._types, snapshots=snapshots, metrics=self._metrics)
+        return Records(formats(source), self._types, source.full, snapshots=snapshots, metrics=self._metrics)
 
     # --- whose partitions --------------------------------------------------------------------
 

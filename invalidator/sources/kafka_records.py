@@ -16,12 +16,12 @@ from invalidator.metrics import Metrics
 from invalidator.sources.base import Event, Poison, Record
 from invalidator.sources.kafka_places import Part, label, place
 
-_MAKERS: Mapping[str, Callable[[Types], Decoder]] = {
-    "detect": lambda types: Detect(Debezium(types=types), Flattened(types=types)),
-    "relay": lambda _: Relay(),
-    "debezium": lambda types: Debezium(types=types),
-    "flattened": lambda types: Flattened(types=types),
-    "outbox-router": lambda _: OutboxRouter(),
+_MAKERS: Mapping[str, Callable[[Types, Collection[str]], Decoder]] = {
+    "detect": lambda types, full: Detect(Debezium(types=types, full=full), Flattened(types=types)),
+    "relay": lambda *_: Relay(),
+    "debezium": lambda types, full: Debezium(types=types, full=full),
+    "flattened": lambda types, _: Flattened(types=types),
+    "outbox-router": lambda *_: OutboxRouter(),
 }
 
 
@@ -34,13 +34,19 @@ class Reading:
 
 
 class Records:
-    """Reads records of these topics. For one thread."""
+    """Reads records of these topics; `full`: see `Debezium`. For one thread."""
 
     def __init__(
-        self, formats: Mapping[str, str], types: Types | None = None, *, snapshots: bool, metrics: Metrics
+        self,
+        formats: Mapping[str, str],
+        types: Types | None = None,
+        full: Collection[str] = (),
+        *,
+        snapshots: bool,
+        metrics: Metrics,
     ) -> None:
         types = types or Types()
-        self._decoders = {topic: _MAKERS[form](types) for topic, form in formats.items()}
+        self._decoders = {topic: _MAKERS[form](types, full) for topic, form in formats.items()}
         self._snapshots = snapshots
         self._metrics = metrics
         self._told: dict[Part, Heartbeat] = {}
