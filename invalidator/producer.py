@@ -17,7 +17,11 @@ from invalidator.sources.kafka_python_client import kafka_python, options
 _SEND_S = 10.0
 """After so long a record that is not acknowledged has failed."""
 _MARGIN_S = 5.0
+_REQUEST_S = 8.0
+_RECONNECT_MS = 1000
+"""The library's own is half a minute, which a broker that is back would be waited for."""
 _LINGER_MS = 2
+_BATCH_BYTES = 256 * 1024
 _METADATA_MS = 5_000
 """Partitions that were added are known after so long."""
 
@@ -106,27 +110,37 @@ class Producer:
 
     def _connected(self) -> Any:
         if self._client is None:
-            self._client = self._lib.KafkaProducer(
-                **self._options,
-                acks="all",
-                enable_idempotence=True,
-                allow_auto_create_topics=False,
-                delivery_timeout_ms=int(_SEND_S * 1000),
-                max_block_ms=int(_SEND_S * 1000),
-                linger_ms=_LINGER_MS,
-                batch_size=256 * 1024,
-                metadata_max_age_ms=_METADATA_MS,
-            )
+            given = self._options | {
+                "acks": "all",
+                "enable_idempotence": True,
+                "allow_auto_create_topics": False,
+                "delivery_timeout_ms": int(_SEND_S * 1000),
+                "request_timeout_ms": int(_REQUEST_S * 1000),
+                "max_block_ms": int(_REQUEST_S * 1000),
+                "reconnect_backoff_max_ms": _RECONNECT_MS,
+                "linger_ms": _LINGER_MS,
+                "batch_size": _BATCH_BYTES,
+                "metadata_max_age_ms": _METADATA_MS,
+            }
+            try:
+                self._client = self._lib.KafkaProducer(**given)
+            except self._lib.errors.KafkaConfigurationError as error:
+                raise ConfigError(f"kafka-python does not take these settings: {error}") from error
         return self._client
 
     def create_topic(self, partitions: int, replicas: int) -> bool:
-        """Create it where it is missing; whether it was. Raises `NotSent`."""
+        """Create it where it is missing; whether it was. With 0 partitions it must be there: else `ConfigError`.
+
+        Raises `NotSent`.
+        """
         errors = self._lib.errors
         try:
             admin = self._lib.admin.KafkaAdminClient(**self._options)
             try:
                 if self.topic in admin.list_topics():
                     return False
+                if not partitions:
+                    raise ConfigError(f"there is no topic {self.topic!r}: create it, or set relay.partitions")
                 topic = self._lib.admin.NewTopic(self.topic, partitions, replicas or -1)
                 admin.create_topics([topic], timeout_ms=int(_SEND_S * 1000), wait_for_metadata=True)
             finally:
@@ -134,7 +148,7 @@ class Producer:
         except errors.TopicAlreadyExistsError:
             return False
         except (errors.KafkaError, OSError) as error:
-            raise NotSent(f"topic {self.topic!r} cannot be created: {type(error).__name__}: {error}") from error
+            raise NotSent(f"topic {self.topic!r} is not reached: {type(error).__name__}: {error}") from error
         return True
 
     def _drop(self) -> None:

@@ -60,7 +60,7 @@ class RelayDaemon:
         )
         retrying(self._store.identity)  # creates the log where there is none
         relay = self._settings.relay
-        if relay.partitions and retrying(self._producer.create_topic, relay.partitions, relay.replicas):
+        if retrying(self._producer.create_topic, relay.partitions, relay.replicas):
             self.service.log.info("created the topic", topic=relay.topic, partitions=relay.partitions)
         retrying(self.service.begin)
 
