@@ -9,7 +9,15 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from cachelib.budget import Budget
-from cachelib.errors import CacheError, CacheUnavailable, ConfigError, DeadlineExceeded, LoadFailed, StoreBudgetExceeded
+from cachelib.errors import (
+    BadKey,
+    CacheError,
+    CacheUnavailable,
+    ConfigError,
+    DeadlineExceeded,
+    LoadFailed,
+    StoreBudgetExceeded,
+)
 from cachelib.loading import Loading
 from cachelib.metrics import LOADS, Tally
 from cachelib.model import Answer, Name, Op, Token
@@ -81,7 +89,7 @@ class Call:
             began = time.monotonic()
             try:
                 loaded = loading.sorted_out(keys, await loading.ask(keys, self._left()))
-            except ConfigError:
+            except (ConfigError, BadKey):
                 raise
             except Exception as cause:
                 tally.add(LOADS, "outcome", "failed", len(keys))

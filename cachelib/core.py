@@ -105,6 +105,11 @@ class Core:
                 raise ConfigError(
                     f"{entity!r} and {other!r} would share the name {entity.name!r}: give one of them name='…'"
                 )
+            if other.template.meets(entity.template):
+                raise ConfigError(
+                    f"{entity!r} and {other!r} can have the same key in the cache, and one would be served for the"
+                    " other: begin one of the templates with another text"
+                )
         if entity.strong and self.store is None:
             raise ConfigError(f"{entity!r} is Strong(): give the cache a store, Cache(…, store=…)")
         bytes_max = self.node.capability.payload_bytes_max

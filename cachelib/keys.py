@@ -35,6 +35,9 @@ _DIGITS_MAX = 4000
 _SAFE = "-_.@+=,"
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)(?::([a-z]+))?\}")
 _LITERAL = re.compile(r"[A-Za-z0-9:._@/=+-]*")
+_A_FIELD = "{"
+_ENDS = (":", "/")
+"""They stand in no value, so they end a field."""
 _SHORT_MIN, _SHORT_MAX = -(10**19), 10**20
 """Numbers of at most 20 characters."""
 
@@ -156,7 +159,7 @@ class Template:
         self._types = [TYPES[kind] for kind in types]
         self._head = literals[0]
         for between in literals[1:-1]:
-            if ":" not in between and "/" not in between:
+            if not any(end in between for end in _ENDS):
                 raise ConfigError(
                     f"key template {text!r}: put ':' or '/' between two fields; any other character may be part of a"
                     " value, and two rows would share a key"
@@ -179,6 +182,32 @@ class Template:
             text += quote(value, safe=_SAFE, errors="strict").replace("~", "%7E") + literal
         raw = text.encode()
         return raw if len(raw) <= KEY_TEXT_MAX else _hashed(raw)
+
+    def meets(self, other: Template) -> bool:
+        """Whether a key of this template and one of the other can have the same text."""
+        mine, theirs = self._pieces(), other._pieces()
+        seen: set[tuple[int, int]] = set()
+        left = [(0, 0)]
+        while left:
+            at = left.pop()
+            if at in seen:
+                continue
+            seen.add(at)
+            i, j = at
+            one, two = mine[i : i + 1], theirs[j : j + 1]
+            if not one and not two:
+                return True
+            # A field takes nothing, or the next piece of the other, which it cannot where a field ends.
+            if one == _A_FIELD:
+                left += [(i + 1, j), (i, j + 1)] if two and two not in _ENDS else [(i + 1, j)]
+            if two == _A_FIELD:
+                left += [(i, j + 1), (i + 1, j)] if one and one not in _ENDS else [(i, j + 1)]
+            if one == two:
+                left.append((i + 1, j + 1))
+        return False
+
+    def _pieces(self) -> str:
+        return _A_FIELD.join(self._literals)
 
     def plain(self, key: Key) -> Key:
         """The key without its names: a tuple, or the value of the one field. Raises `BadKey`."""

@@ -96,7 +96,7 @@ def test_many_threads_use_one_cache_for_everything_at_once(world: World) -> None
 
 def test_entities_may_be_met_by_many_threads_at_once(world: World) -> None:
     cache = world.cache()
-    entities = [function(lambda n: n, name=f"n{number}") for number in range(40)]
+    entities = [Entity(f"n{number}:{{n}}", load=FunctionLoader(lambda n: n)) for number in range(40)]
     start = threading.Barrier(8)
     got: list[int] = []
 

@@ -239,3 +239,46 @@ def test_a_wrong_type_names_the_nearest() -> None:
 )
 def test_an_entity_is_named_after_the_head_of_its_template(text: str, name: str) -> None:
     assert Template(text).name == name
+
+
+# --- two templates ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("order:{id}", "order:{no}", True),
+        ("order:{id}", "order:{a}:{b}", False),
+        ("order:{id}", "order:{id}:lines", False),
+        ("order:{id}", "orders:{id}", False),
+        ("order:{id}", "{kind}:{id}", True),
+        ("order:{id}", "ord{x}:{id}", True),
+        ("order:{id}", "{x}", False),
+        ("a{x}", "{y}b", True),
+        ("a{x}c", "a{y}b", False),
+        ("order/{id}", "order:{id}", False),
+        ("a:{x}:b:{y}", "a:{x}:{y}:c", True),
+        ("a:{x}:b:{y}", "a:{x}:c:{y}", False),
+    ],
+)
+def test_two_templates_that_can_give_one_text_meet(one: str, other: str, meet: bool) -> None:
+    assert Template(one).meets(Template(other)) is Template(other).meets(Template(one)) is meet
+
+
+SMALL = st.text("ab:", max_size=2)
+SHAPES = st.lists(SMALL, min_size=2, max_size=3).filter(lambda parts: all(":" in part for part in parts[1:-1]))
+PARTS = st.lists(st.text("ab", max_size=2), min_size=2, max_size=2)
+
+
+@given(SHAPES, PARTS, SHAPES, PARTS)
+def test_templates_that_do_not_meet_never_give_one_text(
+    one: list[str], mine: list[str], other: list[str], theirs: list[str]
+) -> None:
+    templates, texts = [], []
+    for shape, values in ((one, mine), (other, theirs)):
+        template = Template("".join(part + f"{{f{n}}}" for n, part in enumerate(shape[:-1])) + shape[-1])
+        templates.append(template)
+        key = tuple(values[: len(template.fields)])
+        texts.append(template.render(key))
+    if texts[0] == texts[1]:
+        assert templates[0].meets(templates[1])
