@@ -16,8 +16,10 @@ help:  ## this list
 demo: $(READY)  ## the demonstration (DEMO_BACKEND, DEMO_BREAK, DEMO_SECONDS change it)
 	$(PY) -m loadgen demo $(ARGS)
 
+# Most tests wait for servers, so two processes take little more than half the time; WORKERS=0 for one.
+WORKERS ?= 2
 test: lint  ## linter, types, then all tests (ARGS= for pytest)
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(READY)  ## linter and types
 	$(PY) -m ruff check .
