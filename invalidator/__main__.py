@@ -81,17 +81,20 @@ def run(config: Path | None, debug: bool, **flags: Any) -> None:
 @cli.command(epilog=_settings_help())
 @_common
 @click.option("--dry-run", is_flag=True, help="Print the keys of each change that waits, and apply nothing.")
-def check(config: Path | None, debug: bool, dry_run: bool, **flags: Any) -> None:
+@click.option("--from", "start", metavar="PLACE", help="With --dry-run: from where, as for replay, instead.")
+@click.option("--sample", default=1000, type=click.IntRange(1), help="With --dry-run: at most so many changes. [1000]")
+def check(config: Path | None, debug: bool, dry_run: bool, start: str | None, sample: int, **flags: Any) -> None:
     """Check the settings, connect to store and nodes, and say what `run` would do.
 
     Exit code 0: all is well; 1: something does not answer; 2: the settings are wrong.
     """
-    from invalidator.inspection import checked, pending
+    from invalidator.inspection import checked
+    from invalidator.replay import pending
 
     with _one_sentence(debug):
         settings = load(config, os.environ, _given(flags))
         fine = True
-        for line, good in pending(settings) if dry_run else checked(settings):
+        for line, good in pending(settings, start, sample) if dry_run else checked(settings):
             print(line)
             fine = fine and good
         if not fine:
@@ -100,10 +103,16 @@ def check(config: Path | None, debug: bool, dry_run: bool, **flags: Any) -> None
 
 @cli.command(epilog=_settings_help())
 @_common
-@click.option("--from", "start", required=True, metavar="POSITION|START", help="Where in the log to begin.")
+@click.option(
+    "--from",
+    "start",
+    required=True,
+    metavar="TIME|POSITION",
+    help="Where in the log to begin: START, 15m (ago), 2026-05-01T12:00 (UTC), a position, PARTITION=OFFSET,...",
+)
 def replay(config: Path | None, debug: bool, start: str, **flags: Any) -> None:
-    """Apply the change log again to every node, from a position (or its start) to its end. Always harmless."""
-    from invalidator.inspection import replayed
+    """Apply the change log again to every node, from a time or position to its end. Always harmless."""
+    from invalidator.replay import replayed
 
     with _one_sentence(debug):
         for line in replayed(load(config, os.environ, _given(flags)), start):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,50 @@ def test_replay_applies_the_log_again(shop: Shop, redis_url: str, tmp_path: Path
         assert "replayed" in ended.stdout
         until(lambda: cached(cache) == "gold")
         assert decode_layout(shop.store.read_layout() or b"") == layout
+
+
+def test_replay_from_a_time_applies_what_was_changed_since(shop: Shop, redis_url: str, tmp_path: Path) -> None:
+    with client(shop, redis_url) as cache:
+        assert cached(cache, 7) == "plain"
+        assert cached(cache, 8) == "plain"
+        shop.sql("update customers set tier = 'gold' where id = 7")
+        time.sleep(0.01)
+        then = datetime.fromtimestamp(shop.store.now_us() / 1e6, UTC).isoformat()
+        time.sleep(0.01)
+        shop.sql("update customers set tier = 'gold' where id = 8")
+        ended = invalidator(tmp_path, "replay", "--from", then, *flags(shop, redis_url))
+        assert ended.returncode == 0, ended.stderr
+        assert "replayed 1 changes" in ended.stdout
+        assert cached(cache, 8) == "gold"
+        assert cached(cache, 7) == "plain"
+        ended = invalidator(tmp_path, "replay", "--from", "1h", *flags(shop, redis_url))
+        assert "replayed 2 changes" in ended.stdout
+        assert cached(cache, 7) == "gold"
+
+
+def test_replay_gives_new_epochs_where_no_key_can_be_told(shop: Shop, redis_url: str, tmp_path: Path) -> None:
+    with client(shop, redis_url) as cache:
+        assert cached(cache) == "plain"
+        before = decode_layout(shop.store.read_layout() or b"")
+        with shop.engine.begin() as conn:  # as a program without the column would have written it
+            conn.exec_driver_sql(
+                "insert into leasecache_changes (tbl, op, key, at_us) values ('customers', 'update', '{\"no\": 1}', 1)"
+            )
+        ended = invalidator(tmp_path, "replay", "--from", "START", *flags(shop, redis_url))
+        assert ended.returncode == 0, ended.stderr
+        assert "new epochs" in ended.stdout
+        after = decode_layout(shop.store.read_layout() or b"")
+        assert after.next is None
+        assert after.now.prefix("lc", "customers") != before.now.prefix("lc", "customers")
+
+
+def test_dry_run_shows_a_sample_from_where_it_is_told(shop: Shop, redis_url: str, tmp_path: Path) -> None:
+    shop.sql("update customers set tier = 'gold'")
+    ended = invalidator(tmp_path, "check", "--dry-run", "--from", "START", "--sample", "3", *flags(shop, redis_url))
+    assert ended.stdout.count("raise the floor") == 3
+    assert "... and more; 3 are shown" in ended.stdout
+    ended = invalidator(tmp_path, "check", "--dry-run", "--from", "yesterday", *flags(shop, redis_url))
+    assert ended.returncode == 2
 
 
 def test_settings_come_from_the_environment(shop: Shop, redis_url: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 from redis import Redis
 
 from invalidator.positions import proof_name
-from tests.integration.invalidator_daemon import Daemon, Shop, cached, client, until
-from tests.integration.relay_process import RelayProcess, records
+from tests.integration.invalidator_daemon import Daemon, Shop, cached, client, invalidator, until
+from tests.integration.relay_process import RelayProcess, changes, records
 from tests.servers.kafka import KafkaServer
 from tests.servers.kafka_python import KafkaProducer, closing
 from tests.servers.ports import free_port
@@ -121,3 +122,33 @@ def test_topic_of_dead_letters_that_is_missing_holds_back_the_offset_and_nothing
         daemon.start()
         until(lambda: len(records(chain.kafka, chain.dead)) >= 1)
         until(lambda: chain.committed(daemon) > offset)
+
+
+def test_a_sample_of_the_topic_tells_the_keys_and_a_replay_applies_them(
+    chain: Chain, shop: Shop, redis_url: str, tmp_path: Path
+) -> None:
+    line = ["--config", str(chain.daemon.config)]
+    chain.kafka.create_topic(chain.dead)
+    with chain.relay, client(shop, redis_url) as cache:
+        assert cached(cache) == "plain"
+        shop.sql("update customers set tier = 'gold' where id = 7")
+        until(lambda: any(True for _ in changes(records(chain.kafka, chain.topic))))
+        ended = invalidator(tmp_path, "check", *line)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert f"log {chain.topic}-2: " in ended.stdout
+
+        ended = invalidator(tmp_path, "check", "--dry-run", *line)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert re.search(rf"{chain.topic}-\d \d+ update customers .* -> customers:7: raise the floor", ended.stdout)
+        assert cached(cache) == "plain"
+
+        ended = invalidator(tmp_path, "replay", "--from", "10m", *line)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "replayed 1 changes" in ended.stdout
+        until(lambda: cached(cache) == "gold")
+
+        chain.produce(b"\x00garbage", b'["customers",{"id":8}]')
+        ended = invalidator(tmp_path, "check", "--dry-run", "--from", "START", *line)
+        assert ended.returncode == 1
+        assert "cannot be read" in ended.stdout
+        assert "-> customers:8: revoke" in ended.stdout
