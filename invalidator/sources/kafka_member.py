@@ -42,6 +42,9 @@ class Member:
         self.parts: frozenset[Part] = frozenset()
         self.joined = False
         self.empty_since_s: float | None = None
+        """Since when the group has given nothing."""
+        self.waits_since_s: float | None = clock_s()
+        """Since when the group has said nothing of what is read here."""
         self.gap = ""
         self.wanted: Mapping[Part, int] | None = None
         """Where to seek to, before anything else is kept."""
@@ -59,6 +62,7 @@ class Member:
         with self.changed:
             self.parts |= frozenset(parts)
             self.joined = True
+            self.waits_since_s = None
             self.empty_since_s = None if self.parts else self._clock_s()
             self._moved()
         self._metrics.rebalances.labels("given").inc()
@@ -77,6 +81,8 @@ class Member:
             self.buffer.drop(parts)
             for part in parts:
                 self._upto.pop(part, None)
+            if not self.parts and self.waits_since_s is None:
+                self.waits_since_s = self._clock_s()
             if lost:
                 self._moved()
             elif parts:
@@ -87,6 +93,7 @@ class Member:
     def _moved(self) -> None:
         self._number += 1
         self._taken_at_s = None
+        self.joined = self.waits_since_s is None
         self.changed.notify_all()
 
     @property
