@@ -38,8 +38,14 @@ class Books:
         self._clock_s = clock_s
         self._purged_at_s = clock_s()
         self._failing = False
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="books", daemon=True)
+
+    def place(self, committed: Committed | None) -> None:
+        """Reading goes on from here."""
+        with self._lock:
+            self.committed = committed
 
     def start(self) -> None:
         """Begin to keep them."""
@@ -72,11 +78,15 @@ class Books:
             self._failing = False
 
     def _commit(self) -> None:
-        done = self._fleet.done()
-        if done is None or done == self.committed:
+        before, done = self.committed, self._fleet.done()
+        if done is not None:
+            done = with_the_rest(done, before)
+        if done is None or done == before:
             return
         self._source.commit(done)
-        before, self.committed = self.committed, done
+        with self._lock:
+            if self.committed is before:  # else other partitions are read by now, and this is not about them
+                self.committed = done
         self._metrics.commits.inc()
         for node in sorted(before.counted - done.counted) if before is not None else ():
             self._source.forget(node)
@@ -86,3 +96,11 @@ class Books:
         if dropped:
             self._metrics.purged.inc(dropped)
             self._log.info("purged the change log", changes=dropped)
+
+
+def with_the_rest(done: Committed, before: Committed | None) -> Committed:
+    """What is done, and for partitions of which no node has said anything yet, what was committed before."""
+    rest = {at: position for at, position in before.positions.items() if not done.positions.get(at)} if before else {}
+    if before is None or not rest:
+        return done
+    return Committed({**done.positions, **rest}, done.counted & before.counted)

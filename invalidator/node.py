@@ -102,6 +102,7 @@ class NodeWorker:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        self._feed.source.close()
         self._backend.close()
 
     @property
@@ -170,12 +171,15 @@ class NodeWorker:
         if self._number is None:
             self._number = duties.window.join(self.name, session.positions)
         if self._number is not None:
-            self._reading = False
+            if self._reading:
+                self._feed.source.close()
+                self._reading = False
             works = duties.window.take(self.name, self._number, duties.settings.batch, duties.turn_s)
             if works is not None:
                 return works
             self._number = None
-            duties.log.warning("a node is behind the window and reads the log by itself", node=self.name)
+            # It is behind; or the log goes on elsewhere, and it finds its place the same way.
+            duties.log.info("a node leaves the window and reads the log by itself", node=self.name)
         return self._catch_up(session)
 
     def _catch_up(self, session: Session) -> Sequence[Work]:

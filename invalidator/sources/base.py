@@ -165,7 +165,7 @@ class ChangeSource(Protocol):
         """Drop what every consumer has read, where that is the source's to do; how much."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Let go of everything. A reader that is sought again goes on."""
 
 
 def merged(one: Positions, other: Positions) -> dict[str, str]:

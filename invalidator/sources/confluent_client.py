@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from cachelib.errors import ConfigError, MissingExtra, StoreError
+from cachelib.errors import ConfigError, StoreError
 from invalidator.settings import KafkaSettings, KafkaSourceSettings
 from invalidator.sources.base import Record
+from invalidator.sources.confluent_library import confluent, reading, said
 from invalidator.sources.kafka_client import Done, Membership, OutOfRange, Topic
 from invalidator.sources.kafka_login import for_librdkafka, token
 from invalidator.sources.kafka_logs import ClientLogs, blames_settings
@@ -22,18 +24,6 @@ from invalidator.sources.kafka_places import Mark, Part, encode_mark, identity
 T = TypeVar("T")
 _LOOK_S = 0.01
 _TOKEN_S = 300.0
-_QUEUED_KB = 65_536
-"""What librdkafka fetches ahead at most, of all partitions together."""
-
-
-def confluent() -> Any:
-    """The library. Raises `MissingExtra`."""
-    try:
-        import confluent_kafka
-        import confluent_kafka.admin
-    except ImportError as error:
-        raise MissingExtra("kafka_source.client = confluent needs: pip install 'leasecache[confluent]'") from error
-    return confluent_kafka
 
 
 class ConfluentClient:
@@ -58,7 +48,8 @@ class ConfluentClient:
         self._sought: dict[Part, int] = {}
         self._paused = False
         self._assigned: set[Part] = set()
-        self._failures: list[str] = []
+        self._waiting: deque[Done] = deque()
+        self._logger = logger
         logs.forget()
         self._consumer = self._made(lambda: self._lib.Consumer(self._options(group), logger=logger))
         self._wait_for_a_broker()
@@ -67,37 +58,12 @@ class ConfluentClient:
         try:
             return make()
         except self._lib.KafkaException as error:
-            raise ConfigError(f"confluent-kafka does not take these settings: {_said(error)}") from error
+            raise ConfigError(f"confluent-kafka does not take these settings: {said(error)}") from error
 
     def _options(self, group: str) -> dict[str, Any]:
-        source = self._source
-        found: dict[str, Any] = {
-            **self._login,
-            "group.id": group or "-",  # it insists on one, and does not join it
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",
-            "isolation.level": "read_committed",
-            "allow.auto.create.topics": False,
-            "enable.partition.eof": True,  # the only word about offsets that no record stands for
-            "partition.assignment.strategy": "cooperative-sticky" if source.assignment == "cooperative" else "range",
-            "session.timeout.ms": int(source.session_s * 1000),
-            "heartbeat.interval.ms": int(source.session_s * 1000 / 4),
-            "topic.metadata.refresh.interval.ms": int(source.metadata_s * 1000),
-            "fetch.wait.max.ms": 100,
-            "fetch.error.backoff.ms": 100,
-            "max.partition.fetch.bytes": source.fetch_bytes,
-            "queued.max.messages.kbytes": _QUEUED_KB,
-            "reconnect.backoff.max.ms": 2000,
-            "socket.timeout.ms": int(source.request_s * 1000),
-            "error_cb": self._heard,
-            "on_commit": self._committed_some,
-        }
-        return found | ({"group.instance.id": source.instance} if group and source.instance else {})
+        return {**self._login, **reading(self._source, group), "error_cb": self._heard, "on_commit": self._saved}
 
     def _heard(self, error: Any) -> None:
-        self._failures.append(f"{error.name()}: {error.str()}")
-        del self._failures[:-50]
         self._logs.keep(f"{error.name()}: {error.str()}")
 
     def _wait_for_a_broker(self) -> None:
@@ -114,7 +80,7 @@ class ConfluentClient:
                     self._consumer.close()
                     kind = ConfigError if blames_settings(reason) else StoreError
                     where = self._login["bootstrap.servers"]
-                    raise kind(f"no Kafka broker answers at {where}: {reason or _said(error)}") from error
+                    raise kind(f"no Kafka broker answers at {where}: {reason or said(error)}") from error
 
     # --- the group ---------------------------------------------------------------------------
 
@@ -130,12 +96,12 @@ class ConfluentClient:
             self._hold(_plain(parts), incremental=self._source.assignment == "cooperative")
             membership.given(_plain(parts))
 
-        def revoked(consumer: Any, parts: Sequence[Any]) -> None:
+        def revoked(_: Any, parts: Sequence[Any]) -> None:
             self._flush(membership, _plain(parts))
             marks = membership.taken(_plain(parts), lost=False)
             if marks:
                 # Asynchronously: the other way has no limit, and took eleven seconds while a broker was down.
-                consumer.commit(offsets=self._offsets(marks), asynchronous=True)
+                self.commit(marks, lambda _: None)
             self._let_go(parts)
 
         def lost(_: Any, parts: Sequence[Any]) -> None:
@@ -258,14 +224,13 @@ class ConfluentClient:
 
     def commit(self, marks: Mapping[Part, Mark], done: Done) -> None:
         """See `KafkaClient.commit`."""
-        self._waiting = done
+        self._waiting.append(done)
         self._consumer.commit(offsets=self._offsets(marks), asynchronous=True)
 
-    _waiting: Done | None = None
-
-    def _committed_some(self, error: Any, parts: Sequence[Any]) -> None:
-        done, self._waiting = self._waiting, None
-        if done is not None:
+    def _saved(self, error: Any, parts: Sequence[Any]) -> None:
+        """Answers come in the order of the requests."""
+        if self._waiting:
+            done = self._waiting.popleft()
             worst = error or next((one.error for one in parts if one.error is not None), None)
             done("" if worst is None or worst.code() == self._lib.KafkaError._NO_OFFSET else worst.str())
 
@@ -304,7 +269,7 @@ class ConfluentClient:
     def topics(self, names: Collection[str], timeout_s: float) -> Mapping[str, Topic]:
         """See `KafkaClient.topics`."""
         if self._admin is None:
-            self._admin = self._lib.admin.AdminClient(self._login)
+            self._admin = self._lib.admin.AdminClient({**self._login, "error_cb": self._heard}, logger=self._logger)
         asked = self._admin.describe_topics(self._lib.TopicCollection(list(names)), request_timeout=timeout_s)
         found = {}
         for name, future in asked.items():
@@ -336,8 +301,3 @@ def _record(message: Any) -> Record:
 
 def _plain(parts: Sequence[Any]) -> list[Part]:
     return [Part(at.topic, at.partition) for at in parts]
-
-
-def _said(error: Any) -> str:
-    first = error.args[0] if error.args else error
-    return str(first.str() if hasattr(first, "str") else first)

@@ -26,7 +26,8 @@ def builder(settings: Settings, log: Log) -> Build:
     kafka, source = settings.kafka, settings.kafka_source
     logs = ClientLogs(log, [password(kafka)])
     if source.client == "confluent":
-        from invalidator.sources.confluent_client import ConfluentClient, confluent
+        from invalidator.sources.confluent_client import ConfluentClient
+        from invalidator.sources.confluent_library import confluent
 
         confluent()
         logger = logs.attach("confluent_kafka")

@@ -16,8 +16,8 @@ from invalidator.sources.kafka_client import Done, Membership, OutOfRange, Topic
 from invalidator.sources.kafka_login import for_kafka_python, token
 from invalidator.sources.kafka_logs import ClientLogs, blames_settings
 from invalidator.sources.kafka_places import Mark, Part, encode_mark, identity
+from invalidator.sources.kafka_python_listener import LOOK_S, listener
 
-_LOOK_S = 0.01
 _FETCH_TOTAL = 8
 """All partitions together are fetched at most so many times `fetch_bytes` at once."""
 
@@ -123,7 +123,7 @@ class KafkaPythonClient:
         # Metadata first: a leader that knows none gives everybody nothing, and under load stays with that.
         for topic in topics:
             self._consumer.partitions_for_topic(topic)
-        self._subscription = list(topics), _listener(self, membership, self._source.flush_s)
+        self._subscription = list(topics), listener(self, membership, self._source.flush_s)
         self._subscribe()
 
     def _subscribe(self) -> None:
@@ -148,13 +148,18 @@ class KafkaPythonClient:
             self._sought.pop(part, None)
 
     async def saved(self, marks: Mapping[Part, Mark]) -> None:
-        """Commit from within a rebalance, where nothing may block."""
-        if marks:
-            await self._consumer.commit_async(self._offsets(marks))
+        """Commit from within a rebalance, where nothing may block, and nothing may be raised: a listener that
+        raises leaves the client half open. Without the commit, more is read again by whoever comes next.
+        """
+        try:
+            if marks:
+                await self._consumer.commit_async(self._offsets(marks))
+        except Exception as error:  # noqa: BLE001 - see above; the topic may be gone
+            self._logs.keep(f"a commit in a rebalance failed: {error}")
 
     async def pause_briefly(self) -> None:
         """Let the loop go on with its heartbeats."""
-        await self._consumer._net.sleep(_LOOK_S)
+        await self._consumer._net.sleep(LOOK_S)
 
     def assign(self, parts: Collection[Part]) -> None:
         """See `KafkaClient.assign`."""
@@ -269,6 +274,7 @@ class KafkaPythonClient:
         try:
             self._consumer.close(autocommit=False, timeout_ms=timeout_s * 1000)
         finally:
+            self._consumer._client.close()  # where leaving the group failed, it still would have its threads
             if self._admin is not None:
                 self._admin.close()
 
@@ -279,31 +285,3 @@ def _parts_of(error: Exception) -> frozenset[Part]:
         if isinstance(given, Mapping | list | tuple | set | frozenset):
             found |= {Part(at.topic, at.partition) for at in given if hasattr(at, "partition")}
     return frozenset(found)
-
-
-def _listener(client: KafkaPythonClient, membership: Membership, flush_s: float) -> Any:
-    """Its methods run on the loop that also sends heartbeats, so they only await: a blocking call raises or starves."""
-
-    class Listener(kafka_python().consumer.subscription_state.AsyncConsumerRebalanceListener):  # type: ignore[misc]
-        async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
-            parts = _plain(revoked)
-            for _ in range(int(flush_s / _LOOK_S)):
-                if membership.settled(parts):
-                    break
-                await client.pause_briefly()
-            client.taken(parts)
-            await client.saved(membership.taken(parts, lost=False))
-
-        async def on_partitions_lost(self, lost: Collection[Any]) -> None:
-            client.taken(_plain(lost))
-            membership.taken(_plain(lost), lost=True)
-
-        async def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
-            client.given(_plain(assigned))
-            membership.given(_plain(assigned))
-
-    return Listener()
-
-
-def _plain(parts: Collection[Any]) -> list[Part]:
-    return [Part(at.topic, at.partition) for at in parts]

@@ -12,6 +12,8 @@ from invalidator.sources.kafka_places import Part, label, offset_of, place
 from invalidator.sources.kafka_records import Records
 from invalidator.sources.kafka_side import discard
 
+_CLOSE_S = 2.0
+
 
 class KafkaReader:
     """A `ChangeSource` for one thread. What is asked about the log, `source` answers."""
@@ -79,7 +81,9 @@ class KafkaReader:
 
     def close(self) -> None:
         """See `ChangeSource.close`."""
-        self.rest_for_good()
+        client, self._client = self._client, None
+        if client is not None:
+            discard(client).join(_CLOSE_S)
 
     # --- the source's ------------------------------------------------------------------------
 

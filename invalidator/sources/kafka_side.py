@@ -108,7 +108,9 @@ class Side:
     def close(self) -> None:
         """Let go of the connection."""
         with self._lock:
-            self._drop()
+            client, self._client = self._client, None
+        if client is not None:
+            discard(client).join(2 * _CLOSE_S)
 
     def _ask(self, what: str, question: Callable[[KafkaClient, float], T]) -> T:
         with self._lock:
@@ -129,8 +131,8 @@ class Side:
             discard(client)
 
 
-def discard(client: KafkaClient) -> None:
-    """Close it elsewhere: closing may hang, and raises what nobody asks for."""
+def discard(client: KafkaClient) -> threading.Thread:
+    """Close it elsewhere, in the thread returned: closing may hang, and raises what nobody asks for."""
 
     def close() -> None:
         try:
@@ -138,4 +140,6 @@ def discard(client: KafkaClient) -> None:
         except Exception:  # noqa: BLE001 - it is given up in any case
             pass
 
-    threading.Thread(target=close, name="kafka close", daemon=True).start()
+    closing = threading.Thread(target=close, name="kafka close", daemon=True)
+    closing.start()
+    return closing

@@ -1,4 +1,4 @@
-"""The daemon over a real broker, inside the test's process: topics, what is sent to them, members, caches to look at."""
+"""The daemon over a real broker, inside the test's process: topics, members, and caches to look at."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from invalidator.logs import open_log
 from invalidator.rules import Rules
 from invalidator.service import Service
 from invalidator.settings import Settings
-from invalidator.sources.kafka_open import builder
 from invalidator.sources.kafka import KafkaSource
+from invalidator.sources.kafka_open import builder
 from tests.integration.invalidator_daemon import until
 from tests.servers.kafka import KafkaServer
-from tests.servers.kafka_python import KafkaProducer
+from tests.servers.kafka_python import KafkaProducer, TopicPartition
+
+from kafka.errors import KafkaError  # isort: skip - imported above without its warning
 
 CUSTOMERS = Entity.from_table("customers", key="id")
 RULES = Rules([CUSTOMERS])
 CLIENTS = ["kafka-python", "confluent"]
 _NUMBERS = count()
-_FAST: dict[str, Any] = {"session": "6s", "check": "500ms", "metadata": "500ms", "flush": "200ms"}
+_FAST: dict[str, Any] = {"session": "12s", "check": "500ms", "metadata": "500ms", "flush": "200ms"}
 
 
 class Node(Memory):
@@ -61,6 +63,7 @@ class Place:
         self.group = f"group-of-{self.topic}"
         self.nodes = {f"memory://{number}": Node() for number in range(nodes)}
         self.members: list[Member] = []
+        self.log_level = "warning"
         store.identity()
         if store.read_layout() is None:
             store.write_layout(encode_layout(first_layout()), None)
@@ -85,19 +88,51 @@ class Place:
 
     def recreate(self, partitions: int = 4) -> None:
         self.kafka.delete_topic(self.topic)
+        self._forget_producer()
         until(lambda: self._created(partitions))
-        self._producer = None
 
     def _created(self, partitions: int) -> bool:
         try:
             self.kafka.create_topic(self.topic, partitions)
-        except Exception:
+        except KafkaError:
             return False  # the deletion is not over yet
         return True
 
+    def truncate(self) -> None:
+        """Drop every record, as retention does."""
+        with self.kafka.admin() as admin:
+            parts = [TopicPartition(self.topic, number) for number in range(self.partitions())]
+            admin.delete_records(dict.fromkeys(parts, -1))
+
+    def partitions(self) -> int:
+        return len(self.kafka.describe(self.topic)["partitions"])
+
+    def add_partitions(self, number: int) -> None:
+        with self.kafka.admin() as admin:
+            admin.create_partitions({self.topic: number})
+        until(lambda: self.partitions() == number)
+        self._forget_producer()
+
+    def aborted(self, number: int) -> None:
+        """Records of a transaction that is given up."""
+        producer = KafkaProducer(bootstrap_servers=self.kafka.bootstrap, transactional_id=self.topic)
+        producer.init_transactions()
+        producer.begin_transaction()
+        for _ in range(number):
+            producer.send(self.topic, b"never")
+        producer.flush(timeout=10)
+        producer.abort_transaction()
+        producer.close(timeout=1)
+
+    def _forget_producer(self) -> None:
+        if self._producer is not None:
+            self._producer.close(timeout=1)
+        self._producer = None
+
     # --- members -----------------------------------------------------------------------------
 
-    def settings(self, client: str = "kafka-python", **source: Any) -> Settings:
+    def settings(self, client: str = "kafka-python", apply: Mapping[str, Any] | None = None, **source: Any) -> Settings:
+        quick = {"commit": "200ms", "positions": "100ms", "retry_max": "200ms", "settle_delay": "100ms"}
         return load(
             None,
             {},
@@ -105,7 +140,7 @@ class Place:
                 "source": {"kind": "kafka", "poll": "50ms"},
                 "kafka": {"bootstrap": [self.kafka.bootstrap]},
                 "kafka_source": {"topics": [self.topic], "group": self.group, "client": client, **_FAST, **source},
-                "apply": {"commit": "200ms", "positions": "100ms", "retry_max": "200ms", "settle_delay": "100ms"},
+                "apply": {**quick, **(apply or {})},
             },
         )
 
@@ -121,8 +156,7 @@ class Place:
             node.open.set()
         for member in self.members:
             member.stop()
-        if self._producer is not None:
-            self._producer.close(timeout=1)
+        self._forget_producer()
 
     # --- caches ------------------------------------------------------------------------------
 
@@ -147,6 +181,9 @@ class Place:
     def voided(self, ids: Sequence[int], wait_s: float = 20) -> bool:
         return bool(until(lambda: not self.fresh(ids), wait_s))
 
+    def changing(self) -> bool:
+        return decode_layout(self.store.read_layout() or b"").next is not None
+
     def layouts(self) -> int:
         return decode_layout(self.store.read_layout() or b"").number
 
@@ -157,7 +194,7 @@ class Member:
     def __init__(self, place: Place, settings: Settings) -> None:
         self.place = place
         self.settings = settings
-        log = open_log(replace(settings.log, level="warning"))
+        log = open_log(replace(settings.log, level=place.log_level))
         self.source = KafkaSource(settings, builder(settings, log), _metrics(), log)
         self.service = Service(
             settings,
@@ -182,7 +219,7 @@ class Member:
     def _run(self) -> None:
         try:
             self.service.run()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told at the stop
             self.died = error
 
     def stop(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 
@@ -22,6 +23,9 @@ def there(kafka_server: KafkaServer, sqlite_url: str) -> Iterator[Callable[..., 
     revive(kafka_server)
     with ExitStack() as places:
         yield lambda **settings: places.enter_context(place(kafka_server, sqlite_url, **settings))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # kafka-python leaves a socket to the collector now and then
+        gc.collect()
 
 
 @both
@@ -47,3 +51,158 @@ def test_restart_loses_nothing(there: Callable[..., Place], client: str) -> None
     assert here.voided(IDS)
     assert here.layouts() == 1
     until(lambda: sum(int(at.partition("@")[0]) for at in second.committed().values()) == 250)
+
+
+@both
+@pytest.mark.parametrize("assignment", ["range", "cooperative"])
+def test_members_that_come_and_go_share_the_partitions_and_lose_nothing(
+    there: Callable[..., Place], client: str, assignment: str
+) -> None:
+    here = there()
+    first = here.member(client, assignment=assignment)
+    here.cache(IDS)
+    here.send(range(50))
+    second = here.member(client, assignment=assignment, wait=False)
+    here.send(range(50, 100))
+    until(lambda: first.partitions() == second.partitions() == 2)
+    here.send(range(100, 150))
+    assert here.voided(range(150))
+    first.stop()
+    here.send(range(150, 200))
+    assert here.voided(IDS)
+    assert second.partitions() == 4
+    assert here.layouts() == 1
+
+
+@both
+def test_members_keep_the_positions_of_their_own_partitions(there: Callable[..., Place], client: str) -> None:
+    here = there()
+    members = [here.member(client), here.member(client, wait=False)]
+    until(lambda: [member.partitions() for member in members] == [2, 2])
+    here.cache(IDS)
+    here.send(IDS)
+    assert here.voided(IDS)
+    until(lambda: all(len(member.committed()) == 2 for member in members))
+    until(lambda: sum(int(at.partition("@")[0]) for m in members for at in m.committed().values()) == len(IDS))
+    assert not any(member.metric("retries_total") for member in members)  # nobody found notes of another
+
+
+@both
+def test_records_deleted_before_they_were_read_are_a_gap(there: Callable[..., Place], client: str) -> None:
+    here = there(partitions=2)
+    first = here.member(client)
+    here.cache(IDS)
+    here.send(range(100))
+    assert here.voided(range(100))
+    until(lambda: sum(int(at.partition("@")[0]) for at in first.committed().values()) == 100)
+    first.stop()
+    here.send(range(100, 200))
+    here.truncate()
+    second = here.member(client, wait=False)
+    until(lambda: here.layouts() > 1)
+    # Whoever asked first: the node for itself, or the daemon for all.
+    assert second.metric("epochs_total", reason="log_purged") + second.metric("epochs_total", reason="log_gap") > 0
+    assert here.voided(IDS)
+    _works(here)
+
+
+@both
+def test_topic_created_again_while_nobody_listened_is_a_gap(there: Callable[..., Place], client: str) -> None:
+    here = there()
+    first = here.member(client)
+    here.cache(IDS)
+    here.send(range(20))
+    assert here.voided(range(20))
+    first.stop()
+    here.recreate()
+    here.send([*range(20), *range(20), *range(20)])  # beyond where it was
+    second = here.member(client, wait=False)
+    until(lambda: here.layouts() > 1)
+    assert second.metric("connects_total", node="memory://0", start="log_replaced") == 1
+    _works(here)
+
+
+@both
+def test_topic_created_again_while_it_was_read_is_a_gap(there: Callable[..., Place], client: str) -> None:
+    here = there()
+    member = here.member(client)
+    here.cache(IDS)
+    here.send(range(20))
+    assert here.voided(range(20))
+    here.recreate()
+    until(lambda: here.layouts() > 1, 30)
+    _works(here)
+    assert member.metric("epochs_total") >= 1
+
+
+@both
+def test_added_partitions_are_read_from_their_beginning(there: Callable[..., Place], client: str) -> None:
+    here = there(partitions=1)
+    member = here.member(client)
+    here.cache(IDS)
+    here.send(range(20))
+    assert here.voided(range(20))
+    until(lambda: member.committed())
+    here.add_partitions(3)
+    here.send(range(100, 150), partition=1)
+    here.send(range(150, 200), partition=2)
+    assert here.voided(range(100, 200))
+    assert member.partitions() == 3
+    assert here.layouts() == 1
+
+
+@both
+def test_partitions_added_while_nobody_listened_are_read_from_their_beginning(
+    there: Callable[..., Place], client: str
+) -> None:
+    here = there(partitions=1)
+    first = here.member(client)
+    here.cache(IDS)
+    here.send(range(20))
+    assert here.voided(range(20))
+    until(lambda: first.committed())
+    first.stop()
+    here.add_partitions(2)
+    here.send(range(100, 200), partition=1)
+    here.member(client)
+    assert here.voided(range(100, 200))
+    assert here.layouts() == 1
+
+
+@both
+def test_slow_cache_stops_the_fetching_and_is_told_everything_later(there: Callable[..., Place], client: str) -> None:
+    here = there()
+    member = here.member(client, buffer_records=500, apply={"window": 1000})
+    many = range(8000)
+    here.cache(many)
+    node = next(iter(here.nodes.values()))
+    node.open.clear()
+    here.send(many)
+    buffer = member.source._puller.member.buffer
+    until(lambda: buffer.full)
+    assert buffer.records <= 500 + 2000
+    node.open.set()
+    assert here.voided(many, 60)
+    assert member.partitions() == 4  # it stayed a member
+
+
+@both
+def test_nothing_to_read_is_no_reason_to_connect_anew(there: Callable[..., Place], client: str) -> None:
+    here = there()
+    member = here.member(client)
+    here.aborted(3)  # offsets that stand for no record
+    puller = member.source._puller
+    before = puller.member
+    until(lambda: sum(int(at.partition("@")[0]) for at in member.committed().values()) > 0)
+    member.source._watch.look()
+    assert puller.member is before
+
+
+def _works(here: Place) -> None:
+    """After new epochs, it goes on key by key."""
+    until(lambda: not here.changing(), 30)
+    now = here.layouts()
+    here.cache(IDS)
+    here.send(IDS, version=3)
+    assert here.voided(IDS)
+    assert here.layouts() == now

@@ -1,0 +1,51 @@
+"""confluent-kafka itself: whether it is there, how it is to read, and what its errors say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cachelib.errors import MissingExtra
+from invalidator.settings import KafkaSourceSettings
+
+_QUEUED_KB = 65_536
+"""What is fetched ahead at most, of all partitions together."""
+
+
+def confluent() -> Any:
+    """The library. Raises `MissingExtra`."""
+    try:
+        import confluent_kafka
+        import confluent_kafka.admin
+    except ImportError as error:
+        raise MissingExtra("kafka_source.client = confluent needs: pip install 'leasecache[confluent]'") from error
+    return confluent_kafka
+
+
+def reading(source: KafkaSourceSettings, group: str) -> dict[str, Any]:
+    """Options of a consumer, but for the login."""
+    found: dict[str, Any] = {
+        "group.id": group or "-",  # it insists on one, and does not join it
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "allow.auto.create.topics": False,
+        "enable.partition.eof": True,  # the only word about offsets that no record stands for
+        "partition.assignment.strategy": "cooperative-sticky" if source.assignment == "cooperative" else "range",
+        "session.timeout.ms": int(source.session_s * 1000),
+        "heartbeat.interval.ms": int(source.session_s * 1000 / 4),
+        "topic.metadata.refresh.interval.ms": int(source.metadata_s * 1000),
+        "fetch.wait.max.ms": 100,
+        "fetch.error.backoff.ms": 100,
+        "max.partition.fetch.bytes": source.fetch_bytes,
+        "queued.max.messages.kbytes": _QUEUED_KB,
+        "reconnect.backoff.max.ms": 2000,
+        "socket.timeout.ms": int(source.request_s * 1000),
+    }
+    return found | ({"group.instance.id": source.instance} if group and source.instance else {})
+
+
+def said(error: Any) -> str:
+    """The text of one."""
+    first = error.args[0] if error.args else error
+    return str(first.str() if hasattr(first, "str") else first)

@@ -1,0 +1,56 @@
+"""What kafka-python tells of the group: partitions given, taken and lost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
+
+from invalidator.sources.kafka_client import Membership
+from invalidator.sources.kafka_places import Mark, Part
+
+LOOK_S = 0.01
+
+
+class Holder(Protocol):
+    """The client, as far as this goes."""
+
+    def given(self, parts: Collection[Part]) -> None:
+        """Take these, and hold them."""
+
+    def taken(self, parts: Collection[Part]) -> None:
+        """Forget these."""
+
+    async def saved(self, marks: Mapping[Part, Mark]) -> None:
+        """Commit."""
+
+    async def pause_briefly(self) -> None:
+        """Let the loop go on."""
+
+
+def listener(client: Holder, membership: Membership, flush_s: float) -> Any:
+    """Its methods run on the loop that also sends heartbeats, so they only await: a blocking call raises or starves."""
+    from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+
+    class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+        async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+            parts = _plain(revoked)
+            for _ in range(int(flush_s / LOOK_S)):
+                if membership.settled(parts):
+                    break
+                await client.pause_briefly()
+            client.taken(parts)
+            await client.saved(membership.taken(parts, lost=False))
+
+        async def on_partitions_lost(self, lost: Collection[Any]) -> None:
+            client.taken(_plain(lost))
+            membership.taken(_plain(lost), lost=True)
+
+        async def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+            client.given(_plain(assigned))
+            membership.given(_plain(assigned))
+
+    return Listener()
+
+
+def _plain(parts: Collection[Any]) -> list[Part]:
+    return [Part(at.topic, at.partition) for at in parts]
