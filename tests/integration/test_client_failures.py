@@ -7,6 +7,7 @@ step, and `ALLOWANCE_S` for a busy machine.
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,7 +91,15 @@ def kill(server: Server) -> None:
 
 
 def pause(server: Server) -> None:
+    """Stopped in the middle; a busy kernel takes a while to stop every thread."""
     server.pause()
+    tasks = Path(f"/proc/{server.pid}/task")
+    if tasks.exists():
+        until(lambda: all(_state(task) == "T" for task in tasks.iterdir()), "the stop of every thread")
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def back(server: Server) -> None:
@@ -199,7 +208,7 @@ def test_a_batch_opens_the_breaker_too(place: tuple[World, Server], breaks: Call
     breaks(server)
     for _ in range(3):
         cache.get_many(customers, [1, 2])
-    assert breaker.open
+    assert breaker.open, breaker.failed
 
 
 @both_ways
@@ -312,7 +321,7 @@ def test_cache_down_a_second_write_is_spared_the_wait(place: tuple[World, Server
     breaker = Breaker(failures=3, retry_ms=60_000)
     cache = impatient(world, customers, breaker=breaker)
     cache.get(customers, 1)
-    server.pause()
+    pause(server)
     cache.put(customers, 1, PETRA)
     assert breaker.open
     with within(0):
@@ -383,12 +392,13 @@ def test_store_that_hangs_holds_up_no_hit(with_store: tuple[World, PostgresServe
     customers = world.customers()
     cache = world.cache()
     cache.get(customers, 1)
-    store.pause()
+    pause(store)
     _later(monkeypatch)
     began = time.monotonic()
     assert cache.read(customers, 1).source == "hit"
     assert time.monotonic() - began < 1.8  # a connection to it takes 2 s to fail, a query never ends
     store.resume()
+    until(lambda: "leasecache" not in {thread.name for thread in threading.enumerate()}, "the end of the late answer")
 
 
 def test_store_down_stale_item_is_shown(with_store: tuple[World, PostgresServer]) -> None:
