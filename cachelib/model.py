@@ -76,7 +76,7 @@ class Item:
         return self.content.kind is not Kind.NONE and not self.void and self.version >= self.floor
 
     def but(self, **changes: Any) -> Item:
-        """A copy with these fields changed. (`dataclasses.replace` takes twice as long.)"""
+        """A copy with these fields changed; `dataclasses.replace` takes twice as long."""
         copy = object.__new__(Item)
         for name, get, put in _FIELDS:
             put(copy, changes[name] if name in changes else get(self))

@@ -29,7 +29,10 @@ LAYERS: list[set[str]] = [
     {"drivers"},
     # Handed to the faces: the core never imports them.
     {"envelope", "nodes", "backends", "stores"},
-    {"asked", "threads", "loops", "loading", "plans", "call", "view", "core", "commit", "client", "aio", "transaction", "explain"},
+    {
+        *("asked", "threads", "loops", "loading", "plans", "call", "view", "core", "commit"),
+        *("client", "aio", "transaction", "explain"),
+    },
     {"testing", "doctor", "cli", "__main__"},
 ]
 
