@@ -237,6 +237,8 @@ class Cache:
         """
 
         def decorate(function: F) -> F:
+            if inspect.iscoroutinefunction(function):
+                raise ConfigError(f"{function.__qualname__} is async: decorate it with AsyncCache.cached")
             entity = Entity(template, load=FunctionLoader(function), **settings)
             self._core.knows(entity)
             bound = arguments_of(function, entity)
