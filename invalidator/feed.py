@@ -111,14 +111,16 @@ class Feed:
         return works
 
     def _late(self, hidden: Sequence[Event], polled: Polled, again: Reading, letter: int) -> Late:
-        if self._looks.visibility is None:
+        visibility = self._looks.visibility
+        if visibility is None:
             return Late(letter=letter)
         # What cannot be read has no transaction by which to know that it is visible.
         unknown = [Event(one.partition, one.position, RowChange("", "truncate")) for one in polled.poison]
         if not (hidden or unknown):
             return Late(letter=letter)
         named = frozenset(entity for _, entity, _ in again.renew)
-        return Late((*hidden, *unknown), tuple(again.effects), named, letter)
+        both = [*hidden, *unknown]
+        return Late(len(both), visibility.mark(both), tuple(again.effects), named, letter)
 
     def _look(self) -> None:
         if self._looks.visibility is not None:

@@ -100,13 +100,14 @@ class BySnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """What of a poll cannot be done yet.
+    """What of a poll cannot be done yet. It holds no event: a row may be large, and many may wait (I10).
 
-    `hidden`: the events that need a second look, `effects` theirs, `renew` the entities that they give a new epoch.
-    `letter`: up to which dead letter has to be kept before (0: none).
+    `hidden`: so many events need a second look; `mark` is theirs, and `effects`, and `renew` the entities that they
+    give a new epoch. `letter`: up to which dead letter has to be kept before (0: none).
     """
 
-    hidden: Sequence[Event] = ()
+    hidden: int = 0
+    mark: Any = None
     effects: tuple[Effect, ...] = ()
     renew: frozenset[str] = frozenset()
     letter: int = 0
@@ -118,7 +119,6 @@ class Held:
 
     work: Work
     late: Late
-    mark: Any
     since_s: float
 
 
@@ -156,9 +156,8 @@ class Looks:
         """What of a work that was just polled is to be applied at once."""
         if not (self._waiting or late.hidden or late.letter):
             return [work]
-        rest = replace(work, effects=late.effects, changes=len(late.hidden), oldest_us=0, partial=True)
-        mark = self.visibility.mark(late.hidden) if self.visibility and late.hidden else None
-        self._hold(Held(rest, late, mark, self._clock_s()))
+        rest = replace(work, effects=late.effects, changes=late.hidden, oldest_us=0, partial=True)
+        self._hold(Held(rest, late, self._clock_s()))
         return [work.first_look()] if work.effects else []
 
     def _hold(self, held: Held) -> None:
@@ -175,7 +174,7 @@ class Looks:
         if not self._waiting:
             return None
         held = self._waiting[0]
-        seen = held.mark is None or (self.visibility is not None and self.visibility.shows(held.mark))
+        seen = not held.late.hidden or (self.visibility is not None and self.visibility.shows(held.late.mark))
         return held if seen and self._kept(held.late.letter) else None
 
     def pop(self) -> Work:

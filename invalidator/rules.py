@@ -20,6 +20,8 @@ from cachelib.model import RowChange
 from cachelib.policy import refuse_unknown
 from invalidator.sources.base import Event, Poison
 
+_LARGE = 1000
+"""Bytes of a record."""
 _RULE = frozenset(("name", "template", "table", "key", "version", "depends_on", "stale_ttl", "tombstone_ttl"))
 
 
@@ -114,6 +116,10 @@ class Rules:
         missing = _missing(entity, event.change)
         if missing:
             reading.renew.append((event, entity.name, "undecodable" if doubtful else "bad_key"))
+        if event.record is not None and len(event.record.value or b"") > _LARGE:
+            # What is kept for nodes that are behind must not be whole rows: of the change only its kind is needed.
+            kind = RowChange(event.change.table, event.change.op)
+            found = [Effect(one.entity, one.key, one.text, one.version, kind, one.force) for one in found]
         if missing and not doubtful:
             why = (
                 f"table {event.change.table!r}: the log does not carry {', '.join(missing)}, which {entity.name!r}"

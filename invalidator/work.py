@@ -50,7 +50,9 @@ class Window:
         self._changes_max = changes_max
         self._works: deque[Work] = deque()
         self._first = 0
-        self._changes = 0
+        self._changes = self._added_changes = 0
+        self._starts: deque[int] = deque()
+        """How much had been added before each of the works."""
         self._readers: dict[str, int] = {}
         self._lock = Lock()
         self._added = Condition(self._lock)
@@ -60,13 +62,16 @@ class Window:
         """Put one at the end; the oldest go where there are too many."""
         with self._lock:
             self._works.append(work)
+            self._starts.append(self._added_changes)
             self._changes += work.changes + 1  # an empty one takes room, too
+            self._added_changes += work.changes + 1
             while self._changes > self._changes_max and len(self._works) > 1:
                 self._drop()
             self._added.notify_all()
 
     def _drop(self) -> None:
         self._changes -= self._works.popleft().changes + 1
+        self._starts.popleft()
         self._first += 1
 
     def restart(self) -> None:
@@ -85,7 +90,10 @@ class Window:
             return self._moved.wait_for(self._has_room, timeout_s)
 
     def _has_room(self) -> bool:
-        return self._changes < self._changes_max or max(self._readers.values(), default=0) > self._first
+        """Half is left free, so that what a poll adds does not push out what the fastest has still to take."""
+        taken = max(0, max(self._readers.values(), default=0) - self._first)
+        waiting = self._added_changes - self._starts[taken] if taken < len(self._starts) else 0
+        return 2 * waiting <= self._changes_max
 
     # --- nodes -------------------------------------------------------------------------------
 

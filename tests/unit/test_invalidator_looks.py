@@ -30,8 +30,9 @@ def work(number: int) -> Work:
     return Work(tuple(effects(CUSTOMERS, change(number))), 1, {"log": at(number)}, {"log": at(number + 1)})
 
 
-def late(number: int, tx: int | None = None) -> Late:
-    return Late((event(number, tx),), work(number).effects)
+def late(looks: Looks, number: int) -> Late:
+    assert looks.visibility is not None
+    return Late(1, looks.visibility.mark([event(number)]), work(number).effects)
 
 
 def due(looks: Looks) -> list[Work]:
@@ -76,7 +77,7 @@ def test_without_doubt_about_visibility_one_look_is_enough() -> None:
 def test_first_look_is_not_the_last() -> None:
     clock = Clock()
     looks = Looks(SettleDelay(5, clock), 100)
-    assert [first.after for first in looks.first(work(0), late(0))] == [{}]
+    assert [first.after for first in looks.first(work(0), late(looks, 0))] == [{}]
     assert due(looks) == []
     clock.now_s += 5
     assert [(one.after, one.effects) for one in due(looks)] == [(work(0).after, work(0).effects)]
@@ -86,7 +87,7 @@ def test_second_looks_come_in_order() -> None:
     clock = Clock()
     looks = Looks(SettleDelay(5, clock), 100)
     for number in range(3):
-        looks.first(work(number), late(number))
+        looks.first(work(number), late(looks, number))
         clock.now_s += 2
     assert [one.after for one in due(looks)] == [{"log": at(1)}]
     clock.now_s += 9
@@ -96,7 +97,7 @@ def test_second_looks_come_in_order() -> None:
 def test_what_waits_for_its_second_look_is_bounded() -> None:
     looks = Looks(SettleDelay(5, Clock()), 20)
     for number in range(10):
-        looks.first(work(number), late(number))
+        looks.first(work(number), late(looks, number))
     assert looks.full
     looks.clear()
     assert not looks.full
@@ -105,7 +106,7 @@ def test_what_waits_for_its_second_look_is_bounded() -> None:
 def test_visible_works_behind_a_hidden_one_take_one_place_together() -> None:
     clock = Clock()
     looks = Looks(SettleDelay(5, clock), 100)
-    looks.first(work(0), late(0))
+    looks.first(work(0), late(looks, 0))
     for number in range(1, 50):
         (first,) = looks.first(work(number), Late())
         assert first.effects == work(number).effects
