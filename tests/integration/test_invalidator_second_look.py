@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -26,7 +28,10 @@ from invalidator.logs import open_log
 from invalidator.rules import Rules
 from invalidator.service import Service
 from invalidator.sources.base import Capability, Committed, Event, Polled, Positions
-from tests.integration.invalidator_daemon import until
+from tests.integration.invalidator_daemon import Daemon, Shop, cached, client, until
+from tests.servers.connect import Debezium
+from tests.servers.kafka import KafkaServer
+from tests.servers.ports import free_port
 from tests.servers.postgresql import PostgresServer
 
 ITEMS = Entity.from_table("items", key="id")
@@ -80,6 +85,14 @@ class Slot:
                 op: Any = {"INSERT": "create", "UPDATE": "update", "DELETE": "delete"}[found[1]]
                 change = RowChange("items", op, {"id": int(found[2])}, tx=tx % 2**32)
                 self._seen.append(Event(PARTITION, _place(len(self._seen) + 1), change))
+
+    def open(self, done: Callable[[], Committed | None]) -> None: ...
+
+    def moved(self) -> bool:
+        return False
+
+    def sees_all(self) -> bool:
+        return True
 
     def rest(self) -> None: ...
 
@@ -271,3 +284,75 @@ def test_the_snapshot_follows_transactions_over_their_life(world: World) -> None
     after = store.snapshot()
     assert after is not None
     assert after.shows(tx)
+
+
+# --- with the connector, and the daemon as a process ---------------------------------------------
+
+
+def test_through_debezium_a_change_is_done_when_its_transaction_can_be_read(
+    server: PostgresServer, database: str, kafka_server: KafkaServer, redis_url: str, tmp_path: Path
+) -> None:
+    prefix = f"early{free_port()}"
+    with (
+        closing(Shop(server.url_of(database))) as shop,
+        Debezium(kafka_server, server, database, ["public.customers"], prefix=prefix) as connector,
+    ):
+        shop.sql("update customers set tier = 'silver'")
+        topic = connector.topic("customers")
+        until(lambda: topic in topics(kafka_server))
+        daemon = Daemon(
+            tmp_path,
+            shop.url,
+            [redis_url],
+            source={"kind": "kafka"},
+            kafka={"bootstrap": [kafka_server.bootstrap]},
+            kafka_source={"topics": [topic], "group": topic},
+            apply={"settle_delay": "1h"},  # so that nothing is done by time
+        )
+        with daemon, client(shop, redis_url) as cache:
+            assert cached(cache) == "silver"
+            for _ in range(10):
+                shop.sql("update customers set tier = 'gold'")
+            until(lambda: cached(cache) == "gold")
+            until(lambda: daemon.metric("changes_total", table="customers") >= 200)
+            until(lambda: done_to_the_end(daemon))
+
+            with held_commit(server, database, "update customers set tier = 'iron' where id = 7"):
+                until(lambda: daemon.metric("second_looks_pending") > 0)
+                until(lambda: cached(cache) == "gold")  # voided, and filled with what can be read
+                assert not done_to_the_end(daemon)
+            until(lambda: done_to_the_end(daemon))
+            until(lambda: cached(cache) == "iron")
+            print(
+                f"{daemon.metric('changes_total'):.0f} changes, {daemon.metric('second_looks_total'):.0f} looked again"
+            )
+
+
+def topics(kafka: KafkaServer) -> Collection[str]:
+    with kafka.admin() as admin:
+        return set(admin.list_topics())
+
+
+def done_to_the_end(daemon: Daemon) -> bool:
+    status = daemon.status()
+    return bool(status["committed"]) and status["committed"] == status["read"]
+
+
+@contextmanager
+def held_commit(server: PostgresServer, database: str, statement: str) -> Iterator[None]:
+    """While it lasts, the statement is committed in the log and nobody can read it."""
+    hold(server, "nobody")
+
+    def run() -> None:
+        with psycopg.connect(server.dsn(database)) as conn:
+            conn.execute("set synchronous_commit = on")
+            conn.execute(statement)  # type: ignore[call-overload]
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        hold(server, "")
+        thread.join(20)
+        assert not thread.is_alive()
