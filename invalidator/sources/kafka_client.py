@@ -43,6 +43,9 @@ class Membership(Protocol):
     def settled(self, parts: Collection[Part]) -> bool:
         """Whether everything that was handed out of these is done."""
 
+    def waits(self) -> bool:
+        """Whether the group has not said yet what is read here."""
+
     def taken(self, parts: Collection[Part], *, lost: bool) -> Mapping[Part, Mark]:
         """From now on it no longer has these; what to commit for them, unless `lost`: then nobody would take it."""
 

@@ -67,6 +67,10 @@ class Member:
             self._moved()
         self._metrics.rebalances.labels("given").inc()
 
+    def waits(self) -> bool:
+        """See `Membership.waits`."""
+        return self.waits_since_s is not None
+
     def settled(self, parts: Collection[Part]) -> bool:
         """See `Membership.settled`."""
         with self.changed:

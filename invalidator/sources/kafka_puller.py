@@ -228,8 +228,7 @@ class Puller:
         Or it does not end: partitions were taken, and three minutes later the client had not said who has them.
         """
         waits_since_s, limit_s = member.waits_since_s, max(self._source.stalled_s, 1.5 * self._source.session_s)
-        told = self._source.assignment == "range"  # a cooperative member too many is told nothing, not even that
-        if told and waits_since_s is not None and self._clock_s() - waits_since_s >= limit_s:
+        if waits_since_s is not None and self._clock_s() - waits_since_s >= limit_s:
             raise StoreError(f"joining the group has not ended in {limit_s:g} s")
         since_s = member.empty_since_s
         if since_s is None or self._rejoins >= _REJOINS_MAX:

@@ -75,6 +75,7 @@ class KafkaPythonClient:
         self._admin: Any = None
         self._sought: dict[Part, int] = {}
         self._paused = False
+        self._subscription: tuple[list[str], Membership] | None = None
         self._consumer = self._connected(lambda: self._lib.KafkaConsumer(**self._options, **self._reading(group)))
 
     def _connected(self, build: Callable[[], Any]) -> Any:
@@ -123,12 +124,13 @@ class KafkaPythonClient:
         # Metadata first: a leader that knows none gives everybody nothing, and under load stays with that.
         for topic in topics:
             self._consumer.partitions_for_topic(topic)
-        self._subscription = list(topics), listener(self, membership, self._source.flush_s)
+        self._subscription = list(topics), membership
         self._subscribe()
 
     def _subscribe(self) -> None:
-        topics, listener = self._subscription
-        self._consumer.subscribe(topics, listener=listener)
+        assert self._subscription is not None, "subscribe() comes first"
+        topics, membership = self._subscription
+        self._consumer.subscribe(topics, listener=listener(self, membership, self._source.flush_s))
 
     def rejoin(self) -> None:
         """See `KafkaClient.rejoin`."""
@@ -172,6 +174,7 @@ class KafkaPythonClient:
     def poll(self, records_max: int, timeout_s: float) -> Sequence[Record]:
         """See `KafkaClient.poll`."""
         errors = self._lib.errors
+        self._mind_silence()
         try:
             found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=records_max)
         except (errors.OffsetOutOfRangeError, errors.NoOffsetForPartitionError, errors.LogTruncationError) as error:
@@ -180,6 +183,14 @@ class KafkaPythonClient:
             self._consumer.pause(*(self._lib.TopicPartition(*part) for part in parts if part in self._sought))
             raise OutOfRange(parts, f"{type(error).__name__}: {error}") from error
         return [record for records in found.values() for record in records]
+
+    def _mind_silence(self) -> None:
+        """A cooperative member that is given nothing is not told so; that it has joined, its state tells."""
+        if self._subscription is None or self._source.assignment != "cooperative":
+            return
+        membership = self._subscription[1]
+        if membership.waits() and "stable" in str(self._consumer.group_metadata().state):
+            membership.given(())
 
     def positions(self) -> Mapping[Part, int]:
         """See `KafkaClient.positions`."""

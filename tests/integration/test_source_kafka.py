@@ -75,6 +75,20 @@ def test_members_that_come_and_go_share_the_partitions_and_lose_nothing(
 
 
 @both
+@pytest.mark.parametrize("assignment", ["range", "cooperative"])
+def test_member_too_many_is_ready_and_takes_over(there: Callable[..., Place], client: str, assignment: str) -> None:
+    here = there(partitions=1)
+    first = here.member(client, assignment=assignment)
+    second = here.member(client, assignment=assignment)  # waits until it is ready
+    assert sorted((first.partitions(), second.partitions())) == [0, 1]
+    here.cache(IDS)
+    (first if first.partitions() else second).stop()
+    here.send(IDS)
+    assert here.voided(IDS)
+    assert here.layouts() == 1
+
+
+@both
 def test_members_keep_the_positions_of_their_own_partitions(there: Callable[..., Place], client: str) -> None:
     here = there()
     members = [here.member(client), here.member(client, wait=False)]
