@@ -170,10 +170,11 @@ class Puller:
         member = self.member
         try:
             client.subscribe(self._source.topics, member)
-            self.error = self._anew = ""
+            self._anew = ""
             self._rejoins = 0
             while self._thread is thread and not self._stop.is_set() and not self._anew:
                 self._turn(client, member)
+                self.error = ""
             if self._anew:
                 raise StoreError(self._anew)
         except BaseException:
