@@ -415,6 +415,8 @@ class FakeKafka:
     def build(self, group: str = "") -> FakeClient:
         if self.hangs is not None:
             self.hangs.wait(20)
+        if self.down:
+            raise StoreError("no broker answers")
         made = FakeClient(self)
         self.clients.append(made)
         return made
@@ -476,10 +478,11 @@ def test_exception_out_of_poll_means_another_client_and_nothing_is_committed(kaf
 
 
 def test_brokers_that_stay_away_are_a_store_error_until_they_are_back(kafka: FakeKafka, puller: Puller) -> None:
-    kafka.script += [StoreError("no broker answers")] * 3
+    kafka.down = True
     puller.start()
     with pytest.raises(StoreError, match="no broker answers"):
         until(lambda: puller.take(10, 0.2))
+    kafka.down = False
     placed(puller)
     assert puller.take(10, 0.0) == []
 
