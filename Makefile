@@ -32,8 +32,8 @@ bench: $(READY)  ## every benchmark, or the one in BENCH=name (tests/bench/name.
 	@for name in $(or $(BENCH),$(filter-out _%,$(basename $(notdir $(wildcard tests/bench/*.py))))); do \
 	  echo "$(PY) -m tests.bench.$$name $(ARGS)"; $(PY) -m tests.bench.$$name $(ARGS) || exit 1; done
 
-soak: $(READY)  ## the tests that run for minutes
-	$(PY) -m pytest -m soak --timeout=0 $(ARGS)
+soak: $(READY)  ## load through Debezium and Kafka while everything is killed in turn (SOAK_SECONDS=600, SOAK_RATE, SOAK_SEED)
+	$(PY) -m tests.soak $(ARGS)
 
 clean:  ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

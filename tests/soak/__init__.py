@@ -1,0 +1,1 @@
+"""Minutes of load through the whole chain while its parts are killed: `make soak`."""
