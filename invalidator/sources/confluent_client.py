@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from cachelib.errors import ConfigError, StoreError
 from invalidator.settings import KafkaSettings, KafkaSourceSettings
 from invalidator.sources.base import Record
-from invalidator.sources.confluent_library import confluent, reading, said
+from invalidator.sources.confluent_library import confluent, described, reading, said
 from invalidator.sources.kafka_client import Done, Membership, OutOfRange, Topic
 from invalidator.sources.kafka_login import for_librdkafka, token
 from invalidator.sources.kafka_logs import ClientLogs, blames_settings
-from invalidator.sources.kafka_places import Mark, Part, encode_mark, identity
+from invalidator.sources.kafka_places import Mark, Part, encode_mark
 
 T = TypeVar("T")
 _LOOK_S = 0.01
@@ -270,17 +270,7 @@ class ConfluentClient:
         """See `KafkaClient.topics`."""
         if self._admin is None:
             self._admin = self._lib.admin.AdminClient({**self._login, "error_cb": self._heard}, logger=self._logger)
-        asked = self._admin.describe_topics(self._lib.TopicCollection(list(names)), request_timeout=timeout_s)
-        found = {}
-        for name, future in asked.items():
-            try:
-                one = future.result(timeout_s)
-            except self._lib.KafkaException as error:
-                if error.args[0].code() != self._lib.KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise
-            else:
-                found[name] = Topic(identity(str(one.topic_id)), len(one.partitions))
-        return found
+        return described(self._admin, names, timeout_s)
 
     def close(self, timeout_s: float) -> None:
         """See `KafkaClient.close`."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from cachelib.errors import MissingExtra
 from invalidator.settings import KafkaSourceSettings
+from invalidator.sources.kafka_client import Topic
+from invalidator.sources.kafka_places import identity
 
 _QUEUED_KB = 65_536
 """What is fetched ahead at most, of all partitions together."""
@@ -43,6 +46,22 @@ def reading(source: KafkaSourceSettings, group: str) -> dict[str, Any]:
         "socket.timeout.ms": int(source.request_s * 1000),
     }
     return found | ({"group.instance.id": source.instance} if group and source.instance else {})
+
+
+def described(admin: Any, names: Collection[str], timeout_s: float) -> Mapping[str, Topic]:
+    """The topics that exist; asking creates none."""
+    library = confluent()
+    asked = admin.describe_topics(library.TopicCollection(list(names)), request_timeout=timeout_s)
+    found = {}
+    for name, future in asked.items():
+        try:
+            one = future.result(timeout_s)
+        except library.KafkaException as error:
+            if error.args[0].code() != library.KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+        else:
+            found[name] = Topic(identity(str(one.topic_id)), len(one.partitions))
+    return found
 
 
 def said(error: Any) -> str:
