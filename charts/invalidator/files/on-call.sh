@@ -10,7 +10,8 @@ CACHELIB_CACHE=$(head -n 1 /etc/invalidator/secrets/caches/urls)
 CACHELIB_CACHE={{ .Values.config.caches | first | squote }}
 {{- end }}
 CACHELIB_ENTITIES={{ .Values.config.entities | default list | first | default "" | squote }}
-export CACHELIB_STORE CACHELIB_CACHE CACHELIB_ENTITIES
+PYTHONPATH=/app # the modules that CACHELIB_ENTITIES names
+export CACHELIB_STORE CACHELIB_CACHE CACHELIB_ENTITIES PYTHONPATH
 CONFIG=/etc/invalidator/invalidator.toml
 page() { # page status, page metrics, page readyz
   python -c 'import sys, urllib.error, urllib.request
