@@ -1,5 +1,7 @@
 """The words of PROTOCOL.md as types: an item, the operations on it and their answers.
 
+Longer than 300 lines because they are one vocabulary, and each word has a line that says what it means.
+
 Everything here is frozen and says nothing about how it is kept: `item.py` holds the rules,
 `envelope.py` the bytes. Times that end in `_ms` are milliseconds and those that end in
 `_us` microseconds, both since the Unix epoch.
