@@ -6,11 +6,11 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint model bench soak clean
+.PHONY: help demo demo-kafka test lint model bench soak clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1|/' | column -t -s '|' 2>/dev/null \
-	  || grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST)
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|' 2>/dev/null \
+	  || grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST)
 	@echo '  PYTHON=python3.12 chooses the interpreter, ARGS="-k lease -x" is handed to the program'
 
 demo: $(READY)  ## the demonstration (DEMO_BACKEND, DEMO_BREAK, DEMO_SECONDS change it)
@@ -18,6 +18,9 @@ demo: $(READY)  ## the demonstration (DEMO_BACKEND, DEMO_BREAK, DEMO_SECONDS cha
 
 # Most tests wait for servers, so two processes take little more than half the time; WORKERS=0 for one.
 WORKERS ?= 2
+demo-kafka: $(READY)  ## the same over PostgreSQL, Debezium, Kafka and Redis, all started for it
+	$(PY) -m tests.soak.demo_kafka $(ARGS)
+
 test: lint  ## linter, types, then all tests (ARGS= for pytest)
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,15 @@ def _exit_code(console: Console, figures: Figures, load: Load) -> int:
 # --- the demonstration ---------------------------------------------------------------------------
 
 
-def demonstration(backend: str, seconds: float, broken: str, json_path: Path) -> int:
-    """`make demo`; the exit code."""
+def demonstration(
+    backend: str,
+    seconds: float,
+    broken: str,
+    json_path: Path,
+    stage_of: Callable[[StageSettings], Stage] = Stage,
+    what: str = "a SQLite file of airports",
+) -> int:
+    """`make demo`; the exit code. `stage_of` may bring another store and another way to the invalidator."""
     if broken not in ("", "invalidator"):
         raise ConfigError(f"DEMO_BREAK is {broken!r}: it takes 'invalidator', or nothing")
     console, began = Console(), time.monotonic()
@@ -84,10 +91,8 @@ def demonstration(backend: str, seconds: float, broken: str, json_path: Path) ->
         origin_ms=ORIGIN_MS,
         warm=True,
     )
-    console.print(
-        f"Setting up: a SQLite file of airports, {backend}, the invalidator, and a warm cache.", highlight=False
-    )
-    with Stage(StageSettings("airports", backend, invalidator=not broken)) as stage:
+    console.print(f"Setting up: {what}, {backend}, the invalidator, and a warm cache.", highlight=False)
+    with stage_of(StageSettings("airports", backend, invalidator=not broken)) as stage:
         rows = sum(map(len, stage.keys))
         console.print(f"{rows:,} rows are in the store ({time.monotonic() - began:.1f} s).", highlight=False)
         with Watch(console, f"demo on {backend}", seconds) as watch:

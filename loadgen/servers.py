@@ -50,6 +50,8 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.log_file = folder / f"{self.name}.log"
+        self.environment: dict[str, str] = {}
+        """What stands in its environment beside ours."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> Sequence[str]:
@@ -89,6 +91,7 @@ class Server:
         with self.log_file.open("ab") as log:
             return subprocess.Popen(
                 [*([setpriv, "--pdeathsig=KILL"] if setpriv else []), *self.command()],
+                env=os.environ | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

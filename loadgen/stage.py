@@ -18,10 +18,10 @@ from typing import Self
 
 from cachelib.errors import ConfigError
 from cachelib.stores import SqlStore
+from loadgen.database import connect
 from loadgen.record import ABSENT, stamp_of
 from loadgen.servers import Invalidator, Memcached, Redis, ServerFailed, cache_server
 from loadgen.tables import DATASETS, Dataset, Subject, fill_airports, fill_rows
-from loadgen.targets import connect
 from loadgen.worker import keys_file
 
 
@@ -58,7 +58,7 @@ class Stage:
             if self.settings.cache_url is None:
                 self.server = cache_server(self.settings.backend, self.folder)
                 self.server.start()
-            self._fill()
+            self.fill()
             if self.settings.invalidator:
                 self.invalidator = self.new_invalidator()
                 self.invalidator.start()
@@ -86,15 +86,16 @@ class Stage:
         """The daemon for this stage, not started."""
         return Invalidator(self.folder, self.store_url, self.cache_url, self.dataset.entities, self.namespace)
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Make the store; a stage with another one makes its own before."""
         with closing(connect(self.store_url)) as database:
-            database.execute("pragma journal_mode = wal")
-            database.execute("begin")
-            if self.settings.dataset == "airports":
-                self.keys = fill_airports(database)
-            else:
-                self.keys = fill_rows(database, self.settings.keys, self.settings.payload_bytes)
-            database.execute("commit")
+            if self.store_url.startswith("sqlite"):
+                database.execute("pragma journal_mode = wal")
+            with database.transaction():
+                if self.settings.dataset == "airports":
+                    self.keys = fill_airports(database)
+                else:
+                    self.keys = fill_rows(database, self.settings.keys, self.settings.payload_bytes)
         store = SqlStore(self.store_url)
         for subject in self.dataset.subjects:
             store.install(subject.table, key=subject.key)

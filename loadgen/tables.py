@@ -8,12 +8,12 @@ says by itself which write it came from, and the checker can tell a value from i
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cachelib import Entity, Strong
+from loadgen.database import Database
 
 STAMPS = "writer integer not null default 0, seq integer not null default 0"
 
@@ -104,39 +104,42 @@ PHANTOM_EVERY = 50
 FLIGHTS = 600
 
 
-def fill_airports(database: sqlite3.Connection) -> list[list[str]]:
+def fill_airports(database: Database) -> list[list[str]]:
     """Create and fill; the keys of each subject."""
     import airportsdata
 
     airports: Mapping[str, Mapping[str, Any]] = airportsdata.load("ICAO")
     found = sorted(airports.items())
     database.execute(_airports.create)
-    marks = ", ".join("?" * len(_AIRPORT_COLUMNS))
-    database.executemany(
+    marks = ", ".join(f":{column}" for column in _AIRPORT_COLUMNS)
+    database.insert(
         f"insert into airports ({', '.join(_AIRPORT_COLUMNS)}) values ({marks})",
-        ([row[column] for column in _AIRPORT_COLUMNS] for _, row in found),
+        ({column: row[column] for column in _AIRPORT_COLUMNS} for _, row in found),
     )
     flights = [f"LC{number:04d}" for number in range(FLIGHTS)]
     database.execute(_flights.create)
-    database.executemany(
-        "insert into flights (flight, origin) values (?, ?)",
-        ((flight, found[number * 7 % len(found)][0]) for number, flight in enumerate(flights)),
+    database.insert(
+        "insert into flights (flight, origin) values (:flight, :origin)",
+        ({"flight": flight, "origin": found[number * 7 % len(found)][0]} for number, flight in enumerate(flights)),
     )
     return [[icao for icao, _ in found], flights]
 
 
-def fill_rows(database: sqlite3.Connection, keys: int, payload_bytes: int) -> list[list[str]]:
+def fill_rows(database: Database, keys: int, payload_bytes: int) -> list[list[str]]:
     """Create and fill; the keys of each subject, those that do not exist at first included."""
     every: list[list[str]] = []
     for subject in DATASETS["rows"].subjects:
         names = [f"{subject.table[8:]}-{number:06d}" for number in range(keys)]
         database.execute(subject.create)
-        database.executemany(
-            f"insert into {subject.table} (name, payload) values (?, ?)", _plain(names, "x" * payload_bytes)
-        )
+        statement = f"insert into {subject.table} (name, payload) values (:name, :payload)"
+        database.insert(statement, _plain(names, "x" * payload_bytes))
         every.append(names)
     return every
 
 
-def _plain(names: Sequence[str], payload: str) -> Iterator[tuple[str, str]]:
-    return ((name, payload) for number, name in enumerate(names) if number % PHANTOM_EVERY != PHANTOM_EVERY - 1)
+def _plain(names: Sequence[str], payload: str) -> Iterator[dict[str, str]]:
+    return (
+        {"name": name, "payload": payload}
+        for number, name in enumerate(names)
+        if number % PHANTOM_EVERY != PHANTOM_EVERY - 1
+    )

@@ -5,7 +5,6 @@ A target reads one key and writes one key; `Behind` is the writer that no cache 
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,9 @@ from cachelib.errors import ConfigError
 from cachelib.metrics import EVENTS, LOADS
 from cachelib.stores import SqlStore
 from cachelib.stores.base import Loaded, SyncLoader
+from loadgen.database import connect
 from loadgen.record import ABSENT, SOURCES, WRONG, Result, Source, Status, stamp_of
 from loadgen.tables import Dataset, Subject
-
-BUSY_TIMEOUT_S = 10.0
 
 Seen: TypeAlias = tuple[int, int, int]
 """What a read returned: version (0: an absence without one), stamp, source."""
@@ -99,7 +97,7 @@ class Library:
     def write(self, subject: Subject, key: str, writer: int, seq: int, *, gone: bool) -> Result:
         """See `Target.write`."""
         named = {"key": key, "writer": writer, "seq": seq}
-        sql = _Sql(subject, ":key", ":writer", ":seq")
+        sql = _Sql(subject)
         try:
             with self._cache.transaction() as tx:
                 changed = tx.execute(sql.delete if gone else sql.update, named).rowcount
@@ -136,43 +134,38 @@ class Library:
 
 
 class Behind:
-    """Plain SQL on the SQLite file itself. One thread's."""
+    """Plain SQL on the store itself. One thread's."""
 
     def __init__(self, store_url: str) -> None:
         self._database = connect(store_url)
 
     def write(self, subject: Subject, key: str, writer: int, seq: int, *, gone: bool) -> Result:
         """Commit one change, in a transaction of its own."""
-        sql = _Sql(subject, "?1", "?2", "?3")
-        named = (key, writer, seq)
+        sql, named = _Sql(subject), {"key": key, "writer": writer, "seq": seq}
         try:
-            self._database.execute("begin immediate")
-            try:
+            with self._database.transaction():
                 version = self._change(sql, named, gone=gone)
-                self._database.execute("commit")
-            except BaseException:
-                self._database.execute("rollback")
-                raise
-        except sqlite3.Error as error:
+        except self._database.failures as error:
             return Result(Status.REFUSED, 0, error)
         return Result(Status.ACKNOWLEDGED, version) if version else Result(Status.NOTHING)
 
-    def _change(self, sql: _Sql, named: tuple[str, int, int], *, gone: bool) -> int:
-        before = self._version(sql, named[0])
+    def _change(self, sql: _Sql, named: Mapping[str, Any], *, gone: bool) -> int:
+        key = {"key": named["key"]}
+        before = self._version(sql.version + self._database.locked, key)
         if gone:
             # A delete draws a version of its own, which no row shows. The next number above the row's stands
             # for it: above all that was before, and below whatever is inserted later.
-            return before + 1 if self._database.execute(sql.delete, named[:1]).rowcount else 0
+            return before + 1 if self._database.execute(sql.delete, key).rowcount else 0
         if not self._database.execute(sql.update, named).rowcount:
             self._database.execute(sql.insert, named)
-        return self._version(sql, named[0])
+        return self._version(sql.version, key)
 
-    def _version(self, sql: _Sql, key: str) -> int:
-        found = self._database.execute(sql.version, (key,)).fetchone()
+    def _version(self, statement: str, key: Mapping[str, Any]) -> int:
+        found = self._database.execute(statement, key).fetchone()
         return int(found[0]) if found else 0
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the connection."""
         self._database.close()
 
 
@@ -191,9 +184,11 @@ class Forgetful:
         if kept is not None:
             return kept
         self._loads += 1
+        columns = f"{subject.key}, row_version, writer, seq"
         with closing(connect(self._store_url)) as database:
-            database.row_factory = sqlite3.Row
-            row = database.execute(f"select * from {subject.table} where {subject.key} = ?", (key,)).fetchone()
+            asked = f"select {columns} from {subject.table} where {subject.key} = :key"
+            found = database.execute(asked, {"key": key}).fetchone()
+        row = dict(zip(columns.split(", "), found, strict=True)) if found else None
         seen = (row["row_version"], stamp_in(row, subject, key)) if row else (0, ABSENT)
         self._kept[subject.table, key] = (*seen, Source.HIT)
         return *seen, Source.FILLED
@@ -219,24 +214,11 @@ class Forgetful:
 
 
 class _Sql:
-    """One subject's statements, with the database's own marks for key, writer and seq."""
+    """One subject's statements."""
 
-    def __init__(self, subject: Subject, key: str, writer: str, seq: str) -> None:
+    def __init__(self, subject: Subject) -> None:
         table, column = subject.table, subject.key
-        self.update = f"update {table} set writer = {writer}, seq = {seq}, {subject.change} where {column} = {key}"
-        self.insert = f"insert into {table} ({column}, writer, seq) values ({key}, {writer}, {seq})"
-        self.delete = f"delete from {table} where {column} = {key}"
-        self.version = f"select {subject.entity.version} from {table} where {column} = {key}"
-
-
-def sqlite_file(store_url: str) -> str:
-    """The file of a SQLite store. Raises `ConfigError` for others: the writers behind the library speak SQLite."""
-    scheme, _, path = store_url.partition(":///")
-    if not scheme.startswith("sqlite") or not path:
-        raise ConfigError(f"the store is {store_url!r}: give sqlite:///file.db")
-    return path
-
-
-def connect(store_url: str) -> sqlite3.Connection:
-    """A connection that begins and commits only when told to."""
-    return sqlite3.connect(sqlite_file(store_url), timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        self.update = f"update {table} set writer = :writer, seq = :seq, {subject.change} where {column} = :key"
+        self.insert = f"insert into {table} ({column}, writer, seq) values (:key, :writer, :seq)"
+        self.delete = f"delete from {table} where {column} = :key"
+        self.version = f"select {subject.entity.version} from {table} where {column} = :key"
