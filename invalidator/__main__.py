@@ -66,7 +66,7 @@ def cli() -> None:
 @_common
 def run(config: Path | None, debug: bool, **flags: Any) -> None:
     """Run until SIGTERM or SIGINT. SIGHUP reads the rules anew."""
-    from invalidator.daemon import Daemon
+    from invalidator.daemon import Daemon, rest_the_collector
 
     with _one_sentence(debug):
         daemon = Daemon(lambda: load(config, os.environ, _given(flags)))
@@ -75,6 +75,7 @@ def run(config: Path | None, debug: bool, **flags: Any) -> None:
         signal.signal(signal.SIGHUP, lambda *_: daemon.service.ask_to_reload())
         with daemon:
             print(f"ready: {daemon.says()}", flush=True)
+            rest_the_collector()
             daemon.service.run()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from invalidator.sources.outbox import Outbox
 from invalidator.status import StatusServer
 
 _STORE_TRIES = 3
+_COLLECTED = (50_000, 20, 50)
+"""After so many new objects; the middle and the old ones after so many times."""
 
 
 def open_nodes(settings: Settings) -> list[tuple[str, Backend]]:
@@ -99,6 +102,15 @@ def is_logged(store: SqlStore, table: str) -> bool:
         return store.status(table).installed
     except ConfigError:
         return False  # there is no such table
+
+
+def rest_the_collector() -> None:
+    """Look for cycles seldom, and not among what is there by now. For the process that is the daemon's alone.
+
+    What a change is made of has none, and looking for them took a quarter of the time.
+    """
+    gc.freeze()
+    gc.set_threshold(*_COLLECTED)
 
 
 class Daemon:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from invalidator.formats.base import Changes, DecodeFailed, Decoder, Headers, Heartbeat
+from invalidator.formats.base import Changes, DecodeFailed, Decoder, Heartbeat
 from invalidator.formats.connect_json import Types
 from invalidator.formats.debezium import Debezium
 from invalidator.formats.detect import Detect
@@ -50,26 +50,32 @@ class Records:
         self._snapshots = snapshots
         self._metrics = metrics
         self._told: dict[Part, Heartbeat] = {}
+        self._labels: dict[tuple[str, int], str] = {}
 
     def read(self, records: Sequence[Record], topic_ids: Mapping[str, str]) -> Reading:
         """All of them, in order."""
         reading = Reading()
+        decoders, labels = self._decoders, self._labels
         for record in records:
-            part = Part(record.topic, record.partition)
-            position = place(record.offset + 1, topic_ids.get(record.topic, ""))
+            topic, number = record.topic, record.partition
+            at = labels.get((topic, number)) or self._label(topic, number)
+            position = place(record.offset + 1, topic_ids.get(topic, ""))
             try:
-                found = self._decoders[record.topic](record.topic, record.key, record.value, _headers(record))
+                found = decoders[topic](topic, record.key, record.value, record.headers or ())
             except DecodeFailed as failed:
-                self._metrics.decode_errors.labels(label(part)).inc()
-                reading.poison.append(Poison(label(part), position, failed.why, failed.instead, record))
+                self._metrics.decode_errors.labels(at).inc()
+                reading.poison.append(Poison(at, position, failed.why, failed.instead, record))
                 continue
             if isinstance(found, Changes):
                 if not found.snapshot or self._snapshots:
-                    at = label(part)
                     reading.events += [Event(at, position, change, record) for change in found.changes]
             elif isinstance(found, Heartbeat):
-                self._told[part] = found
+                self._told[Part(topic, number)] = found
         return reading
+
+    def _label(self, topic: str, number: int) -> str:
+        """Made once for a partition, and not for each of its records."""
+        return self._labels.setdefault((topic, number), label(Part(topic, number)))
 
     def sought(self) -> None:
         """Reading goes on elsewhere: what was told so far may lie ahead of it."""
@@ -85,7 +91,3 @@ class Records:
                 return None
             marks.append(told.watermark_us)
         return min(marks, default=None)
-
-
-def _headers(record: Record) -> Headers:
-    return record.headers or ()

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from invalidator.config import load
-from invalidator.daemon import Daemon
+from invalidator.daemon import Daemon, rest_the_collector
 
 
 def _tell(path: Path, stop: threading.Event) -> None:
@@ -33,6 +33,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: daemon.service.stop())
     with daemon:
         threading.Thread(target=_tell, args=(threads, stop), name="tells", daemon=True).start()
+        rest_the_collector()
         daemon.service.run()
     stop.set()
 
