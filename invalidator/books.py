@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from cachelib.errors import StoreError
 from invalidator.fleet import Fleet
@@ -39,13 +39,14 @@ class Books:
         self._purged_at_s = clock_s()
         self._failing = False
         self._lock = threading.Lock()
+        self._partitions: frozenset[str] = frozenset()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="books", daemon=True)
 
-    def place(self, committed: Committed | None) -> None:
-        """Reading goes on from here."""
+    def place(self, committed: Committed | None, partitions: Collection[str]) -> None:
+        """Reading goes on from here, in these partitions; nodes may speak of others for a while."""
         with self._lock:
-            self.committed = committed
+            self.committed, self._partitions = committed, frozenset(partitions)
 
     def start(self) -> None:
         """Begin to keep them."""
@@ -78,9 +79,11 @@ class Books:
             self._failing = False
 
     def _commit(self) -> None:
-        before, done = self.committed, self._fleet.done()
+        done = self._fleet.done()
+        with self._lock:
+            before, partitions = self.committed, self._partitions
         if done is not None:
-            done = with_the_rest(done, before)
+            done = placed(done, before, partitions)
         if done is None or done == before:
             return
         self._source.commit(done)
@@ -98,9 +101,13 @@ class Books:
             self._log.info("purged the change log", changes=dropped)
 
 
-def with_the_rest(done: Committed, before: Committed | None) -> Committed:
-    """What is done, and for partitions of which no node has said anything yet, what was committed before."""
-    rest = {at: position for at, position in before.positions.items() if not done.positions.get(at)} if before else {}
+def placed(done: Committed, before: Committed | None, partitions: Collection[str]) -> Committed | None:
+    """What is done of these partitions; where no node has said anything yet, what was committed before."""
+    said = before.positions if before is not None else {}
+    known = {
+        at: position for at, position in done.positions.items() if at in partitions and (position or at not in said)
+    }
+    rest = {at: position for at, position in said.items() if at not in known}
     if before is None or not rest:
-        return done
-    return Committed({**done.positions, **rest}, done.counted & before.counted)
+        return Committed(known, done.counted) if known else None
+    return Committed({**known, **rest}, done.counted & before.counted)

@@ -138,7 +138,7 @@ class Service:
         # nothing anyhow, every node without a position of its own gets new epochs, and older changes concern nobody.
         unknown = dict.fromkeys(end, "") if self._source.capability.whole else end
         start = {partition: done.get(partition, unknown[partition]) for partition in end}
-        self.books.place(committed)
+        self.books.place(committed, list(end))
         self._given = {}
         self._go_on(start)
         if not covers(end, start) and not covers(self._source.end(), start):

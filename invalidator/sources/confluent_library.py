@@ -7,7 +7,7 @@ from typing import Any
 
 from cachelib.errors import MissingExtra
 from invalidator.settings import KafkaSourceSettings
-from invalidator.sources.kafka_client import Topic
+from invalidator.sources.kafka_client import HEARTBEAT_S, JOIN_S, Topic
 from invalidator.sources.kafka_places import identity
 
 _QUEUED_KB = 65_536
@@ -36,7 +36,8 @@ def reading(source: KafkaSourceSettings, group: str) -> dict[str, Any]:
         "enable.partition.eof": True,  # the only word about offsets that no record stands for
         "partition.assignment.strategy": "cooperative-sticky" if source.assignment == "cooperative" else "range",
         "session.timeout.ms": int(source.session_s * 1000),
-        "heartbeat.interval.ms": int(source.session_s * 1000 / 4),
+        "heartbeat.interval.ms": int(min(HEARTBEAT_S, source.session_s / 4) * 1000),
+        "max.poll.interval.ms": int(max(JOIN_S, source.session_s) * 1000),
         "topic.metadata.refresh.interval.ms": int(source.metadata_s * 1000),
         "fetch.wait.max.ms": 100,
         "fetch.error.backoff.ms": 100,

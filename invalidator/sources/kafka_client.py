@@ -14,6 +14,11 @@ from typing import Protocol, TypeAlias
 from invalidator.sources.base import Record
 from invalidator.sources.kafka_places import Mark, Part
 
+HEARTBEAT_S = 1.0
+"""Also how long a member may take to hear that the group is shared out anew."""
+JOIN_S = 30.0
+"""So long the group waits for a member that does not join again, and nobody reads meanwhile."""
+
 Done: TypeAlias = Callable[[str], None]
 """Called once with "" or with why it failed, from any thread."""
 

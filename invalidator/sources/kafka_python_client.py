@@ -12,11 +12,11 @@ from typing import Any
 from cachelib.errors import ConfigError, MissingExtra, StoreError
 from invalidator.settings import KafkaSettings, KafkaSourceSettings
 from invalidator.sources.base import Record
-from invalidator.sources.kafka_client import Done, Membership, OutOfRange, Topic
+from invalidator.sources.kafka_client import HEARTBEAT_S, JOIN_S, Done, Membership, OutOfRange, Topic
 from invalidator.sources.kafka_login import for_kafka_python, token
 from invalidator.sources.kafka_logs import ClientLogs, blames_settings
 from invalidator.sources.kafka_places import Mark, Part, encode_mark, identity
-from invalidator.sources.kafka_python_listener import LOOK_S, listener
+from invalidator.sources.kafka_python_listener import LOOK_S, listener, mind_the_join, parts_of
 
 _FETCH_TOTAL = 8
 """All partitions together are fetched at most so many times `fetch_bytes` at once."""
@@ -107,7 +107,8 @@ class KafkaPythonClient:
             "allow_auto_create_topics": False,  # or asking for a deleted topic creates it again
             "partition_assignment_strategy": [strategy],
             "session_timeout_ms": int(source.session_s * 1000),
-            "heartbeat_interval_ms": int(source.session_s * 1000 / 4),
+            "heartbeat_interval_ms": int(min(HEARTBEAT_S, source.session_s / 4) * 1000),
+            "max_poll_interval_ms": int(max(JOIN_S, source.session_s) * 1000),
             "metadata_max_age_ms": int(source.metadata_s * 1000),
             "fetch_max_wait_ms": 100,
             "max_partition_fetch_bytes": source.fetch_bytes,
@@ -174,11 +175,12 @@ class KafkaPythonClient:
     def poll(self, records_max: int, timeout_s: float) -> Sequence[Record]:
         """See `KafkaClient.poll`."""
         errors = self._lib.errors
+        mind_the_join(self._consumer._coordinator)
         self._mind_silence()
         try:
             found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=records_max)
         except (errors.OffsetOutOfRangeError, errors.NoOffsetForPartitionError, errors.LogTruncationError) as error:
-            parts = _parts_of(error) or frozenset(self._sought)
+            parts = parts_of(error) or frozenset(self._sought)
             # It raises again at each poll, and delivers nothing of others, until these are no longer asked for.
             self._consumer.pause(*(self._lib.TopicPartition(*part) for part in parts if part in self._sought))
             raise OutOfRange(parts, f"{type(error).__name__}: {error}") from error
@@ -288,11 +290,3 @@ class KafkaPythonClient:
             self._consumer._client.close()  # where leaving the group failed, it still would have its threads
             if self._admin is not None:
                 self._admin.close()
-
-
-def _parts_of(error: Exception) -> frozenset[Part]:
-    found: set[Part] = set()
-    for given in (getattr(error, "divergent_offsets", None), *error.args):
-        if isinstance(given, Mapping | list | tuple | set | frozenset):
-            found |= {Part(at.topic, at.partition) for at in given if hasattr(at, "partition")}
-    return frozenset(found)

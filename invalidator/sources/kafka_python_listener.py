@@ -1,4 +1,4 @@
-"""What kafka-python tells of the group: partitions given, taken and lost."""
+"""What kafka-python tells of the group: partitions given, taken and lost; and what it has to be told."""
 
 from __future__ import annotations
 
@@ -54,3 +54,23 @@ def listener(client: Holder, membership: Membership, flush_s: float) -> Any:
 
 def _plain(parts: Collection[Any]) -> list[Part]:
     return [Part(at.topic, at.partition) for at in parts]
+
+
+def mind_the_join(coordinator: Any) -> None:
+    """Say before each poll that a join which is under way is still wanted.
+
+    The leader joins anew because the topics' metadata changed; the poll's time is over before the answer
+    it shares out the partitions by the new metadata, so that now nothing asks for a join any more
+    no later poll takes the result: no assignment, and heartbeats stay off for ever (one join in twenty)
+    """
+    if getattr(coordinator, "_join_task", None) is not None:
+        coordinator.request_rejoin()
+
+
+def parts_of(error: Exception) -> frozenset[Part]:
+    """The partitions that an error is about."""
+    found: set[Part] = set()
+    for given in (getattr(error, "divergent_offsets", None), *error.args):
+        if isinstance(given, Mapping | list | tuple | set | frozenset):
+            found |= {Part(at.topic, at.partition) for at in given if hasattr(at, "partition")}
+    return frozenset(found)

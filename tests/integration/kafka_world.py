@@ -154,8 +154,8 @@ class Place:
     def close(self) -> None:
         for node in self.nodes.values():
             node.open.set()
-        for member in self.members:
-            member.stop()
+        while self.members:
+            self.members.pop().stop()
         self._forget_producer()
 
     # --- caches ------------------------------------------------------------------------------

@@ -74,6 +74,16 @@ def test_members_that_come_and_go_share_the_partitions_and_lose_nothing(
     assert here.layouts() == 1
 
 
+@pytest.mark.slow
+def test_joins_end_soon(there: Callable[..., Place]) -> None:
+    """kafka-python lost one in twenty, and then was silent for a session: see `mind_the_join`."""
+    for _ in range(10):
+        here = there()
+        members = [here.member(), here.member(wait=False)]
+        until(lambda: [member.partitions() for member in members] == [2, 2], 8)  # noqa: B023 - waited for here
+        here.close()
+
+
 @both
 @pytest.mark.parametrize("assignment", ["range", "cooperative"])
 def test_member_too_many_is_ready_and_takes_over(there: Callable[..., Place], client: str, assignment: str) -> None:

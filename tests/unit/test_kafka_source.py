@@ -38,6 +38,7 @@ from invalidator.sources.kafka_places import (
     place,
 )
 from invalidator.sources.kafka_puller import Puller
+from invalidator.sources.kafka_python_listener import mind_the_join
 from invalidator.sources.kafka_side import Side
 from invalidator.sources.kafka_watch import Watch
 from tests.integration.invalidator_daemon import until
@@ -607,6 +608,25 @@ def test_topic_of_another_identity_is_a_gap(kafka: FakeKafka, puller: Puller) ->
     looking.look()
     with pytest.raises(LogGap, match="created again"):
         puller.take(10, 0.1)
+
+
+# --- kafka-python's joins --------------------------------------------------------------------
+
+
+class Coordinator:
+    def __init__(self, task: object) -> None:
+        self._join_task = task
+        self.rejoins = 0
+
+    def request_rejoin(self) -> None:
+        self.rejoins += 1
+
+
+def test_join_under_way_stays_wanted_and_a_finished_one_is_left_alone() -> None:
+    under_way, over = Coordinator(object()), Coordinator(None)
+    for one in (under_way, over):
+        mind_the_join(one)
+    assert (under_way.rejoins, over.rejoins) == (1, 0)
 
 
 # --- committed -------------------------------------------------------------------------------
