@@ -34,6 +34,7 @@ from cachelib.backends.base import Backend
 from cachelib.layout import Layout, decode_layout
 from cachelib.stores import SqlStore
 from invalidator.config import load
+from invalidator.daemon import rest_the_collector
 from invalidator.logs import open_log
 from invalidator.metrics import Metrics
 from invalidator.positions import found, note_names
@@ -363,6 +364,7 @@ def measure(bench: Bench, client: str) -> None:
         node = server.name
         whole = drained(bench, client, server)
         consume, records = consumed(bench, client)
+        rest_the_collector()  # as the daemon does: 200 000 records would be looked through again and again
         raw = bench.store.read_layout()
         layout = decode_layout(raw or b"")
         told = Told(records, layout, bench.topic)
