@@ -13,6 +13,7 @@ from typing import Any
 from cachelib.errors import CacheError, ConfigError
 from invalidator.settings import KafkaSettings, KafkaSourceSettings
 from invalidator.sources.kafka_python_client import kafka_python, options
+from invalidator.sources.kafka_python_connect import built
 
 _SEND_S = 10.0
 """After so long a record that is not acknowledged has failed."""
@@ -123,7 +124,7 @@ class Producer:
                 "metadata_max_age_ms": _METADATA_MS,
             }
             try:
-                self._client = self._lib.KafkaProducer(**given)
+                self._client = built(self._lib.KafkaProducer, **given)
             except self._lib.errors.KafkaConfigurationError as error:
                 raise ConfigError(f"kafka-python does not take these settings: {error}") from error
         return self._client

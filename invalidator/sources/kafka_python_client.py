@@ -16,6 +16,7 @@ from invalidator.sources.kafka_client import HEARTBEAT_S, JOIN_S, Done, Membersh
 from invalidator.sources.kafka_login import for_kafka_python, token
 from invalidator.sources.kafka_logs import ClientLogs, blames_settings
 from invalidator.sources.kafka_places import Mark, Part, encode_mark, identity
+from invalidator.sources.kafka_python_connect import built, tries_s
 from invalidator.sources.kafka_python_listener import LOOK_S, listener, mind_the_join, parts_of
 
 _FETCH_TOTAL = 8
@@ -76,19 +77,22 @@ class KafkaPythonClient:
         self._sought: dict[Part, int] = {}
         self._paused = False
         self._subscription: tuple[list[str], Membership] | None = None
-        self._consumer = self._connected(lambda: self._lib.KafkaConsumer(**self._options, **self._reading(group)))
+        self._consumer = self._connected(self._lib.KafkaConsumer, **self._reading(group))
 
-    def _connected(self, build: Callable[[], Any]) -> Any:
-        self._logs.forget()
-        where = ", ".join(self._options["bootstrap_servers"])
-        try:
-            return build()
-        except self._lib.errors.KafkaConfigurationError as error:
-            raise ConfigError(f"kafka-python does not take these settings: {error}") from error
-        except (self._lib.errors.KafkaError, OSError, ValueError) as error:  # OSError: a certificate's file
-            reason = self._logs.reason(login=self._login)
-            kind = ConfigError if blames_settings(reason) else StoreError
-            raise kind(f"no Kafka broker answers at {where}: {reason or type(error).__name__}") from error
+    def _connected(self, make: Callable[..., Any], **more: Any) -> Any:
+        errors, reason = self._lib.errors, ""
+        for seconds in tries_s(self._source.connect_s):
+            self._logs.forget()
+            try:
+                return built(make, **self._options | {"bootstrap_timeout_ms": int(seconds * 1000)}, **more)
+            except errors.KafkaConfigurationError as error:
+                raise ConfigError(f"kafka-python does not take these settings: {error}") from error
+            except (errors.KafkaError, OSError, ValueError) as error:  # OSError: a certificate's file
+                reason = self._logs.reason(login=self._login) or type(error).__name__
+                if blames_settings(reason):
+                    break
+        kind = ConfigError if blames_settings(reason) else StoreError
+        raise kind(f"no Kafka broker answers at {', '.join(self._options['bootstrap_servers'])}: {reason}")
 
     def _reading(self, group: str) -> dict[str, Any]:
         source = self._source
@@ -275,7 +279,7 @@ class KafkaPythonClient:
     def topics(self, names: Collection[str], timeout_s: float) -> Mapping[str, Topic]:
         """See `KafkaClient.topics`."""
         if self._admin is None:
-            self._admin = self._connected(lambda: self._lib.admin.KafkaAdminClient(**self._options))
+            self._admin = self._connected(self._lib.admin.KafkaAdminClient)
         return {
             one["name"]: Topic(identity(one["topic_id"]), len(one["partitions"]))
             for one in self._admin.describe_topics(list(names))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from invalidator.sources.kafka_client import OutOfRange, Topic
 from invalidator.sources.kafka_login import check, for_kafka_python, for_librdkafka
 from invalidator.sources.kafka_logs import ClientLogs, blames_settings
 from invalidator.sources.kafka_member import Member
+from invalidator.sources.kafka_open import builder
 from invalidator.sources.kafka_places import (
     NODES_MAX,
     Mark,
@@ -42,6 +45,7 @@ from invalidator.sources.kafka_python_listener import mind_the_join
 from invalidator.sources.kafka_side import Side
 from invalidator.sources.kafka_watch import Watch
 from tests.integration.invalidator_daemon import until
+from tests.servers.ports import free_port
 
 LOG = open_log(LogSettings(level="error"))
 P0, P1 = Part("t", 0), Part("t", 1)
@@ -620,6 +624,21 @@ class Coordinator:
 
     def request_rejoin(self) -> None:
         self.rejoins += 1
+
+
+def test_constructor_that_fails_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With brokers away for an hour these were hundreds, with five descriptors each."""
+    given = settings({"bootstrap": [f"127.0.0.1:{free_port()}"]}, connect="500ms")
+    heard = Heard()
+    build = builder(given, heard)
+    before = threading.active_count()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves refused sockets to the collector
+        for _ in range(2):
+            with pytest.raises(StoreError, match="nobody listens there"):
+                build("group")
+        gc.collect()
+    until(lambda: threading.active_count() <= before)
 
 
 def test_join_under_way_stays_wanted_and_a_finished_one_is_left_alone() -> None:
