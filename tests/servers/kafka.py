@@ -232,4 +232,5 @@ class KafkaCluster(Topics):
 
 
 def _new_cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]
+    # One in 64 would begin with "-" and be taken for an option.
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22].replace("-", "_")
