@@ -405,7 +405,8 @@ def test_child_of_a_fork_uses_connections_of_its_own(memcached_server: Memcached
 @FORKS
 def test_fork_while_other_threads_are_busy(memcached_url: str) -> None:
     # Whatever lock another thread holds at the fork, the child does not wait for it.
-    backend = Memcached(memcached_url, connections_max=2)
+    # Six threads want two connections all the time: on a busy machine one of them waits for seconds.
+    backend = Memcached(memcached_url, connections_max=2, timeout_ms=30_000)
     filled(backend, b"v")
     stop: list[bool] = []
 

@@ -25,7 +25,7 @@ from tests.servers.ports import free_port
 
 LIBRARIES = ["kafka-python", "confluent"]
 pytestmark = pytest.mark.slow
-START_ERROR_S = 8.0
+START_ERROR_S = 20.0
 """Six, and what Python takes to begin on a busy machine."""
 
 
