@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from cachelib.errors import StoreError
 from cachelib.model import RowChange
@@ -59,19 +59,22 @@ class Feed:
         self._looks.clear()
         self.at = positions
 
-    def next(self, limit: int, timeout_s: float) -> list[Work]:
-        """What is to be applied next; perhaps nothing. Raises `StoreError`, `LogGap`; both may be tried again."""
+    def next(self, limit: int, timeout_s: float) -> Iterator[Work]:
+        """What is to be applied next; perhaps nothing. Raises `StoreError`, `LogGap`; both may be tried again.
+
+        Each is to be applied as soon as it is given: what follows may have to be asked for.
+        """
         if self._looks.full or self._letterbox.full:
-            return self._rest()
+            yield from self._rest()
+            return
         polled = self.source.poll(limit, min(timeout_s, _LOOK_AGAIN_S) if len(self._looks) else timeout_s)
         self.placed = polled.placed
         try:
-            works = self._work(polled)
+            yield from self._work(polled)
         except Exception:
-            # What was polled is not applied yet: it must come again.
+            # What was polled is not done yet: it must come again.
             self.source.seek(polled.before)
             raise
-        return works
 
     def _rest(self) -> list[Work]:
         """Too much waits: nothing is read until some of it is done (I10)."""
@@ -82,13 +85,15 @@ class Feed:
             self._wait(_LOOK_AGAIN_S)
         return works
 
-    def _work(self, polled: Polled) -> list[Work]:
+    def _work(self, polled: Polled) -> Iterator[Work]:
         """Whatever may fail comes before anything is taken from what waits."""
+        rules, visibility = self._rules(), self._looks.visibility
+        reading = rules.read(polled.events, polled.poison)
+        work = self._all_of(polled, reading)
+        if visibility is not None and work.effects:
+            yield work.first_look()  # before the store is asked what can be read in it: it may take its time
         if polled.events or polled.poison or len(self._looks):
             self._look()
-        rules = self._rules()
-        reading = rules.read(polled.events, polled.poison)
-        visibility = self._looks.visibility
         hidden = visibility.hidden(polled.events) if visibility is not None and polled.events else ()
         again = reading if len(hidden) == len(polled.events) else rules.read(hidden, polled.poison)
         self._renew(reading.renew)
@@ -97,7 +102,12 @@ class Feed:
         late = self._late(hidden, polled, again, letter)
         self._count(polled, reading)
         self.at = polled.after
-        work = Work(
+        works += self._looks.rest(work, late)
+        self._metrics.second_pending.set(self._looks.pending)
+        yield from works
+
+    def _all_of(self, polled: Polled, reading: Reading) -> Work:
+        return Work(
             effects=tuple(reading.effects),
             changes=len(polled.events) + len(polled.poison),
             before=polled.before,
@@ -106,9 +116,6 @@ class Feed:
             highest=reading.highest,
             oldest_us=reading.oldest_us,
         )
-        works += self._looks.first(work, late)
-        self._metrics.second_pending.set(self._looks.pending)
-        return works
 
     def _late(self, hidden: Sequence[Event], polled: Polled, again: Reading, letter: int) -> Late:
         visibility = self._looks.visibility

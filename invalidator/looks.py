@@ -152,13 +152,17 @@ class Looks:
         """How long the first one waits already."""
         return self._clock_s() - self._waiting[0].since_s if self._waiting else 0.0
 
-    def first(self, work: Work, late: Late) -> list[Work]:
-        """What of a work that was just polled is to be applied at once."""
+    def rest(self, work: Work, late: Late) -> list[Work]:
+        """What is to be applied now of a work that was just polled.
+
+        Where sources show early that is its end only: all of it has been told by `Work.first_look` already.
+        """
+        told = self.visibility is not None and len(work.effects) > 0
         if not (self._waiting or late.hidden or late.letter):
-            return [work]
-        rest = replace(work, effects=late.effects, changes=late.hidden, oldest_us=0, partial=True)
-        self._hold(Held(rest, late, self._clock_s()))
-        return [work.first_look()] if work.effects else []
+            return [replace(work, effects=(), changes=0, oldest_us=0, partial=True) if told else work]
+        end = replace(work, effects=late.effects, changes=late.hidden, oldest_us=0, partial=True)
+        self._hold(Held(end, late, self._clock_s()))
+        return [] if told or not work.effects else [work.first_look()]
 
     def _hold(self, held: Held) -> None:
         last = self._waiting[-1] if self._waiting else None

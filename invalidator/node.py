@@ -192,7 +192,7 @@ class NodeWorker:
             self._feed.seek(session.positions)
             self._reading = True
         try:
-            return self._feed.next(duties.settings.batch, duties.turn_s)
+            return list(self._feed.next(duties.settings.batch, duties.turn_s))
         except LogGap as gap:
             duties.log.error("a node needs what the log no longer has", node=self.name, error=str(gap))
             session.jump(duties.start_over("log_purged", True).positions)

@@ -29,7 +29,7 @@ from invalidator.rules import Rules
 from invalidator.settings import Settings
 from invalidator.sources.base import ChangeSource, Positions, covers, merged
 from invalidator.tally import Tally
-from invalidator.work import Window
+from invalidator.work import Window, Work
 
 _ROOM_WAIT_S = 0.2
 _KEEP_S = 0.25
@@ -182,23 +182,25 @@ class Service:
         if not self._window.wait_for_room(_ROOM_WAIT_S):
             return self._tried(self._source.rest)  # every node is behind: reading on would only fill memory (I10)
         try:
-            works = self._feed.next(self.settings.source.batch_max, self.settings.source.poll_s)
+            for work in self._feed.next(self.settings.source.batch_max, self.settings.source.poll_s):
+                self._take(work)
         except LogGap as gap:
             self.metrics.gaps.inc()
             what = str(gap)
             return self._tried(lambda: self.lineage.broken("log_gap", what, self._go_on))
         except StoreError as error:
             return self._store_failed(error)
-        for work in works:
-            self.lineage.saw(work.highest)
-            self._window.add(work)
-            self._given = merged(self._given, work.after)
         if self.store_error:
             self.log.info("the store answers again")
             self.store_error = ""
         self._polled_at_s = self._clock_s() if self._feed.placed else None
         self.metrics.progress.set_to_current_time()
         return 0.0
+
+    def _take(self, work: Work) -> None:
+        self.lineage.saw(work.highest)
+        self._window.add(work)
+        self._given = merged(self._given, work.after)
 
     def _go_on(self, positions: Positions) -> None:
         self._feed.seek(positions)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cachelib.effects import effects
+from cachelib.errors import StoreError
 from cachelib.model import RowChange
 from cachelib.stores.base import Snapshot
 from invalidator.looks import BySnapshot, Late, Looks, SettleDelay
@@ -70,14 +71,14 @@ def test_snapshot_shows_what_had_committed(snapshot: Snapshot, tx: int, shown: b
 
 def test_without_doubt_about_visibility_one_look_is_enough() -> None:
     looks = Looks(None, 100)
-    assert looks.first(work(0), Late()) == [work(0)]
+    assert looks.rest(work(0), Late()) == [work(0)]
     assert due(looks) == []
 
 
 def test_first_look_is_not_the_last() -> None:
     clock = Clock()
     looks = Looks(SettleDelay(5, clock), 100)
-    assert [first.after for first in looks.first(work(0), late(looks, 0))] == [{}]
+    assert looks.rest(work(0), late(looks, 0)) == []
     assert due(looks) == []
     clock.now_s += 5
     assert [(one.after, one.effects) for one in due(looks)] == [(work(0).after, work(0).effects)]
@@ -87,7 +88,7 @@ def test_second_looks_come_in_order() -> None:
     clock = Clock()
     looks = Looks(SettleDelay(5, clock), 100)
     for number in range(3):
-        looks.first(work(number), late(looks, number))
+        looks.rest(work(number), late(looks, number))
         clock.now_s += 2
     assert [one.after for one in due(looks)] == [{"log": at(1)}]
     clock.now_s += 9
@@ -97,7 +98,7 @@ def test_second_looks_come_in_order() -> None:
 def test_what_waits_for_its_second_look_is_bounded() -> None:
     looks = Looks(SettleDelay(5, Clock()), 20)
     for number in range(10):
-        looks.first(work(number), late(looks, number))
+        looks.rest(work(number), late(looks, number))
     assert looks.full
     looks.clear()
     assert not looks.full
@@ -106,10 +107,9 @@ def test_what_waits_for_its_second_look_is_bounded() -> None:
 def test_visible_works_behind_a_hidden_one_take_one_place_together() -> None:
     clock = Clock()
     looks = Looks(SettleDelay(5, clock), 100)
-    looks.first(work(0), late(looks, 0))
+    looks.rest(work(0), late(looks, 0))
     for number in range(1, 50):
-        (first,) = looks.first(work(number), Late())
-        assert first.effects == work(number).effects
+        assert looks.rest(work(number), Late()) == []
     assert looks.pending == 3
     clock.now_s += 5
     assert [(one.after, len(one.effects)) for one in due(looks)] == [({"log": at(1)}, 1), ({"log": at(50)}, 0)]
@@ -174,6 +174,24 @@ def test_change_that_is_visible_already_is_applied_once_and_done() -> None:
     assert applied(world) == 1
     assert world.store.consumers["invalidator"] == at(1)
     assert world.metric("second_looks_total") == 0
+
+
+def test_change_is_applied_before_the_store_is_asked_what_is_visible() -> None:
+    world = early()
+    name = world.cache(version=0)
+
+    def no_answer() -> Snapshot:
+        raise StoreError("gone")
+
+    for feed in (world.service._feed, *(worker._feed for worker in world.service.fleet)):
+        feed._looks.visibility._ask = no_answer  # type: ignore[union-attr]
+    world.store.change(tx=5)
+    world.go()
+    assert not fresh(world.node(), name)
+    assert world.store.consumers["invalidator"] < at(1)
+    hide(world, [])
+    world.go()
+    assert world.store.consumers["invalidator"] == at(1)
 
 
 def test_change_that_is_not_visible_is_applied_at_once_and_again_when_it_is() -> None:
