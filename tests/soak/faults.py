@@ -8,13 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tests.servers.process import ServerFailed, ask
+from tests.servers.process import Server, ServerFailed, ask
 from tests.soak.work import Shared
 from tests.soak.world import World
 
 STOPPED_S = 30.0
 _KILLED_S = (3.0, 12.0)
-_CONNECT_TRIES = 6
+_TRIES = 6
 
 
 class Faults:
@@ -57,7 +57,7 @@ class Faults:
                     kind()
                     self.mend_connect()
         except Exception as error:  # noqa: BLE001 - told in the verdict
-            self.failed = f"{type(error).__name__}: {error}"
+            self.failed = _in_a_line(error)
 
     def _did(self, what: str) -> None:
         self.counts[what] += 1
@@ -104,10 +104,10 @@ class Faults:
             self._did(what)
             self._stop.wait(seconds)
             try:
-                broker.resume() if how == "pause" else broker.start()
+                broker.resume() if how == "pause" else self._start(broker)
                 time.sleep(5)  # until it is in sync again: two of three have to be
             except Exception as error:  # noqa: BLE001 - told in the verdict
-                self.failed = f"{type(error).__name__}: {error}"
+                self.failed = _in_a_line(error)
 
         self._broker = threading.Thread(target=away, daemon=True)
         self._broker.start()
@@ -115,18 +115,18 @@ class Faults:
     def _restart_connect(self) -> None:
         self._world.debezium.kill()
         self._did("Connect restarted")
-        self._start_connect()
+        self._start(self._world.debezium)
 
-    def _start_connect(self) -> None:
-        """It gives up where a broker does not answer, and then somebody starts it again."""
-        for tried in range(_CONNECT_TRIES):
+    def _start(self, server: Server) -> None:
+        """Connect gives up where a broker does not answer, and a busy machine is slow: then somebody tries again."""
+        for tried in range(_TRIES):
             try:
-                self._world.debezium.start()
+                server.start()
                 return
-            except ServerFailed as failed:
-                self.counts["Connect did not start"] += 1
-                if tried == _CONNECT_TRIES - 1:
-                    raise RuntimeError(f"Connect does not start: {str(failed)[-500:]}") from failed
+            except ServerFailed:
+                self.counts[f"{server.name} did not start"] += 1
+                if tried == _TRIES - 1:
+                    raise
 
     def mend_connect(self) -> None:
         """A task that failed stays so until somebody starts it again; asked for between the faults."""
@@ -135,7 +135,7 @@ class Faults:
         except ServerFailed:
             self.counts["Connect's task failed by itself"] += 1
             self._world.debezium.kill()
-            self._start_connect()
+            self._start(self._world.debezium)
         except OSError:
             pass  # it does not answer for a moment
 
@@ -158,3 +158,7 @@ class Faults:
         redis.start()
         self._shared.cache_starts.value += 1
         self._did("Redis restarted with an old RDB")
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

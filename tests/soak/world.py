@@ -45,7 +45,7 @@ class Member:
         self.ended: list[str] = []
         """How it ended where nobody asked it to."""
         self.rss_mb: list[list[float]] = []
-        """Of each incarnation, every few seconds."""
+        """Of each life, second by second from when it was ready."""
         self.ready_once = False
         self._log = folder / f"{name}.log"
         self._settings = settings
@@ -98,7 +98,8 @@ class Member:
             return
         code = process.poll()
         if code is None:
-            self.rss_mb[-1].append(psutil.Process(process.pid).memory_info().rss / 1e6)
+            if self.ready_once:
+                self.rss_mb[-1].append(psutil.Process(process.pid).memory_info().rss / 1e6)
             self.ready_once = self.ready_once or self.answers("/readyz")
         elif self.wanted:
             when = "after it was ready" if self.ready_once else "as it started"
