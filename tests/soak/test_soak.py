@@ -1,4 +1,4 @@
-"""The soak, two minutes of it, where `CI` is set; at home it is `make soak`."""
+"""Two minutes of the soak as a test: `pytest -m soak`. The whole of it is `make soak`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ SECONDS = "120"
 
 
 @pytest.mark.server
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not os.environ.get("CI"), reason="it takes three minutes: make soak")
 def test_nothing_is_stale_or_lost_after_two_minutes_of_faults() -> None:
     jars()
     done = subprocess.run(
