@@ -14,7 +14,7 @@ from itertools import islice
 from threading import Condition, Lock
 
 from cachelib.effects import Effect
-from invalidator.sources.base import Positions, covers
+from invalidator.sources.base import Positions, covers, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Window:
         self._changes = self._added_changes = 0
         self._starts: deque[int] = deque()
         """How much had been added before each of the works."""
+        self._told: Positions = {}
+        """Up to where the works told everything since they begin, also those that are gone."""
         self._readers: dict[str, int] = {}
         self._lock = Lock()
         self._added = Condition(self._lock)
@@ -62,6 +64,7 @@ class Window:
         """Put one at the end; the oldest go where there are too many."""
         with self._lock:
             self._works.append(work)
+            self._told = merged(self._told, work.told or work.after)
             self._starts.append(self._added_changes)
             self._changes += work.changes + 1  # an empty one takes room, too
             self._added_changes += work.changes + 1
@@ -79,6 +82,7 @@ class Window:
         with self._lock:
             while self._works:
                 self._drop()
+            self._told = {}
             self._first += 1  # so that also a reader at the very end notices
             self._readers.clear()
             self._added.notify_all()
@@ -103,11 +107,10 @@ class Window:
         None where there is none: what lies between is no longer here.
         """
         with self._lock:
-            whole = [(back, work) for back, work in enumerate(reversed(self._works), 1) if not work.partial]
-            if whole and covers(positions, whole[0][1].told or whole[0][1].after):
+            if self._told and covers(positions, self._told):
                 return self._at(reader, self._end())
-            for back, work in whole:
-                if covers(positions, work.before):
+            for back, work in enumerate(reversed(self._works), 1):
+                if not work.partial and covers(positions, work.before):
                     return self._at(reader, self._end() - back)
             return None
 

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -177,9 +177,18 @@ class Daemon:
     def __enter__(self) -> Self:
         return self.start().ready()
 
-    def __exit__(self, *_: object) -> None:
-        if self.process is not None:
-            self.kill()
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        if self.process is None:
+            return
+        if failed is not None:
+            self._tell()
+        self.kill()
+
+    def _tell(self) -> None:
+        """A test fails: what the daemon says of itself, for whoever reads the report."""
+        with suppress(OSError):
+            print(self.get("/status")[1])
+        print("\n".join(self.log_file.read_text().splitlines()[-60:]))
 
 
 def _toml(settings: Mapping[str, Any]) -> Iterator[str]:

@@ -95,3 +95,25 @@ def test_node_does_not_join_at_a_last_look_for_it_tells_only_a_part() -> None:
     assert made.join("a", {"log": at(0)}) == 0
     assert made.join("a", {"log": at(1)}) == 1
     assert made.join("a", {"log": at(2)}) == 4
+
+
+def test_node_that_overtook_joins_although_only_last_looks_are_left() -> None:
+    """Regression: it read by itself past all that was told, and the first looks had been pushed out by their last.
+
+    It could join nowhere, and as nobody went along nothing more was read: both waited for the other, for ever.
+    """
+    made = Window(4)
+    for number in range(2):
+        made.add(work(number).first_look())
+    for number in range(2):
+        made.add(replace(work(number), effects=(), partial=True))
+    assert not made.wait_for_room(0)
+    assert made.join("a", {"log": at(1)}) is None
+    assert made.join("a", {"log": at(2)}) == 4
+    assert made.wait_for_room(0)
+
+
+def test_what_was_told_before_a_restart_says_nothing_about_what_is_told_after_it() -> None:
+    made = window(3)
+    made.restart()
+    assert made.join("a", {"log": at(3)}) is None
