@@ -125,12 +125,13 @@ class Histogram:
         return int(self.counts.sum())
 
     def percentile_ns(self, percent: float) -> int:
-        """What this percentage does not exceed, as HdrHistogram has it: the bucket's highest, of 0 % its lowest."""
+        """What this percentage does not exceed: the highest of a bucket, for 0 % its lowest."""
         if not len(self.index):
             return 0
         if percent <= 0:
             return int(_lowest_of(self.index[0]))
-        # A hair less, as HdrHistogram does: 99 % of 100 is the 99th, whatever the product's last bit says.
+        # Rounded up, as HdrHistogram in Java does; the Python package rounds to the nearest, which for few values
+        # is one too low. A hair less: 99 % of 100 is the 99th, whatever the product's last bit says.
         wanted = max(1, int(np.ceil(percent / 100 * self.count - 1e-9)))
         at = int(np.searchsorted(np.cumsum(self.counts), wanted))
         return int(_highest_of(self.index[min(at, len(self.index) - 1)]))

@@ -42,8 +42,14 @@ def test_counting_by_the_thousand_fills_the_buckets_of_hdrhistogram(values: list
     ours, theirs = Histogram.of(values), counted_one_by_one(values)
     assert ours.count == theirs.get_total_count()
     assert np.array_equal(Histogram.of_hdr(theirs).index, ours.index)
-    for percent in (0.0, 50.0, 90.0, 99.0, 99.9, 100.0):
-        assert ours.percentile_ns(percent) == theirs.get_value_at_percentile(percent)
+    assert np.array_equal(Histogram.of_hdr(theirs).counts, ours.counts)
+
+
+@given(durations.filter(bool), st.sampled_from([50.0, 90.0, 99.0, 99.9, 100.0]))
+def test_a_percentile_is_the_value_at_its_rank_rounded_up_in_its_bucket(values: list[int], percent: float) -> None:
+    at_rank = int(np.percentile(values, percent, method="inverted_cdf"))
+    expected = counted_one_by_one(values).get_highest_equivalent_value(at_rank)
+    assert Histogram.of(values).percentile_ns(percent) == expected
 
 
 @given(durations, durations)
