@@ -1,0 +1,306 @@
+"""The highest rate at which an objective holds: a machine without clock, chance or world.
+
+It asks for probes and is told how they ended; `loadgen.seek` makes them. The order of its questions:
+
+    ramp     times `growth` from `start` until a rate misses, or down by it until one holds
+    bisect   between the highest rate that held and the lowest that missed, until they are `tolerance` apart
+    confirm  the rate that is left, at `confirm_times` the length; where it misses, steps down of 2, 4, 8 … %
+    climb    what was confirmed, and half the tolerance more: that must miss, else up again
+
+so a rate is found when it holds over a long time *and* the rate just above does not. Before each probe the
+system is drained: above its capacity a probe leaves a backlog, and the next one would measure that.
+A short probe is `windows` windows long, the majority counts, and a split one goes on to `windows_most`.
+Of a long one two thirds must hold. Windows that the generator itself spoiled are no votes.
+
+No probe is above `share` of the generator's own ceiling: there the generator would be measured.
+Ideas: mutilate's bisection and step down; guidellm's and hazelcast-simulator's confirmation and drains.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Literal, TypeAlias
+
+from cachelib.errors import ConfigError
+
+Phase: TypeAlias = Literal["ramp", "bisect", "confirm", "climb"]
+NEVER = float("inf")
+LONG_SHARE = 2 / 3
+"""Of the windows of a long probe that must hold."""
+NEAR = 1e-9
+
+
+class Window(Enum):
+    """How one window ended."""
+
+    HELD = "held"
+    MISSED = "missed"
+    INVALID = "invalid"
+
+
+class End(Enum):
+    """How a search ended."""
+
+    FOUND = "found"
+    NOTHING_HOLDS = "nothing holds"
+    """Not even at the lowest rate: the objective is missed for a reason that is not load."""
+    GENERATOR = "generator"
+    """It held at the highest rate that this generator may offer: the capacity is at least that."""
+    NO_RECOVERY = "no recovery"
+    """The system did not come back to rest between probes."""
+    SPOILED = "spoiled"
+    """Probe after probe was invalid: the generator, or its machine, was too late."""
+    UNSETTLED = "unsettled"
+    """The answers contradict each other for longer than `probes_most`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Rates are operations a second. `ceiling`: what the generator alone reaches (`loadgen calibrate`)."""
+
+    start: float
+    ceiling: float
+    share: float = 0.7
+    growth: float = 2.0
+    tolerance: float = 0.05
+    step_down: float = 0.02
+    windows: int = 3
+    windows_most: int = 7
+    confirm_times: int = 3
+    drains_most: int = 10
+    spoiled_most: int = 3
+    probes_most: int = 60
+    lowest: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.start <= 0 or self.ceiling <= 0:
+            raise ConfigError(f"start ({self.start:g}/s) and ceiling ({self.ceiling:g}/s) are rates above 0")
+        if not 0 < self.tolerance < 1 or not 0 < self.step_down < 1 or not 0 < self.share <= 1 or self.growth <= 1:
+            raise ConfigError("tolerance and step_down are shares between 0 and 1, growth a factor above 1")
+        if self.start > self.limit:
+            raise ConfigError(
+                f"the first rate, {self.start:,.0f}/s, is more than {self.share:.0%} of what this generator reaches"
+                f" ({self.ceiling:,.0f}/s): start lower, or use more workers"
+            )
+
+    @property
+    def limit(self) -> float:
+        """The highest rate that may be asked for."""
+        return self.share * self.ceiling
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Let the system come to rest; answered by `State.drained`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Offer this rate for so many windows; answered by `State.probed`."""
+
+    rate: float
+    windows: int
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The end. The capacity is at least `rate` and below `above`, operations a second."""
+
+    end: End
+    rate: float
+    above: float
+    binding: str
+
+    @property
+    def found(self) -> bool:
+        """A confirmed rate, with a refuted one just above it."""
+        return self.end is End.FOUND
+
+
+Ask: TypeAlias = Drain | Probe | Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """A line of the log."""
+
+    phase: Phase
+    rate: float
+    held: int
+    missed: int
+    spoiled: int
+    binding: str
+    verdict: Window
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a search stands; each answer gives the next state. `ask` says what it wants to know."""
+
+    plan: Plan
+    phase: Phase = "ramp"
+    rate: float = 0.0
+    low: float = 0.0
+    """The highest rate that held, of short probes."""
+    high: float = NEVER
+    confirmed: float = 0.0
+    refuted: float = NEVER
+    """Of long probes."""
+    step: float = 0.0
+    at_rest: bool = False
+    drains: int = 0
+    votes: tuple[tuple[Window, str], ...] = ()
+    spoiled: int = 0
+    log: tuple[Probed, ...] = ()
+    end: End | None = None
+    missed_by: tuple[tuple[float, str], ...] = ()
+    """Rate and clause of every window that missed in a probe that missed."""
+
+    @property
+    def ask(self) -> Ask:
+        """The next question."""
+        if self.end is not None:
+            above = self.refuted if self.refuted < NEVER else self.high
+            return Finding(self.end, self.confirmed, max(above, self.confirmed), self._binding())
+        if not self.at_rest:
+            return Drain()
+        return Probe(self.rate, self._windows_wanted(), self.phase)
+
+    def drained(self, clean: bool) -> State:
+        """The system is at rest, or it is not after all the time that a drain gets."""
+        if clean:
+            return replace(self, at_rest=True, drains=0)
+        if self.drains + 1 >= self.plan.drains_most:
+            return replace(self, end=End.NO_RECOVERY)
+        return replace(self, drains=self.drains + 1)
+
+    def probed(self, windows: Sequence[tuple[Window, str]]) -> State:
+        """How each window of the probe ended, with the clause that missed it."""
+        valid = tuple(one for one in windows if one[0] is not Window.INVALID)
+        spoiled = self.spoiled + len(windows) - len(valid)
+        state = replace(self, votes=self.votes + valid, spoiled=spoiled, at_rest=False)
+        if not valid:
+            tries = spoiled >= self.plan.spoiled_most * self._least()
+            return state._logged(Window.INVALID)._spoiled() if tries else state
+        verdict = state._verdict()
+        return state if verdict is None else state._logged(verdict)._decided(verdict)
+
+    # --- votes ---------------------------------------------------------------------------------
+
+    @property
+    def _long(self) -> bool:
+        return self.phase in ("confirm", "climb")
+
+    def _least(self) -> int:
+        return self.plan.windows * (self.plan.confirm_times if self._long else 1)
+
+    def _windows_wanted(self) -> int:
+        # A split vote goes on by two windows, that it may get a majority of two.
+        return max(self._least() - len(self.votes), 2 if self.votes else 0)
+
+    def _count(self, kind: Window) -> int:
+        return sum(1 for window, _ in self.votes if window is kind)
+
+    def _verdict(self) -> Window | None:
+        held, missed = self._count(Window.HELD), self._count(Window.MISSED)
+        if self._long:
+            if len(self.votes) < self._least():
+                return None
+            return Window.HELD if held >= LONG_SHARE * len(self.votes) else Window.MISSED
+        if len(self.votes) < self._least():
+            return None
+        if abs(held - missed) < 2 and len(self.votes) < self.plan.windows_most:
+            return None
+        return Window.HELD if held > missed else Window.MISSED
+
+    def _logged(self, verdict: Window) -> State:
+        clauses = Counter(clause for window, clause in self.votes if window is Window.MISSED)
+        binding = clauses.most_common(1)[0][0] if clauses else ""
+        line = Probed(
+            self.phase,
+            self.rate,
+            self._count(Window.HELD),
+            self._count(Window.MISSED),
+            self.spoiled,
+            binding,
+            verdict,
+        )
+        missed_by = self.missed_by
+        missed_by += tuple((self.rate, clause) for clause in clauses.elements()) if verdict is Window.MISSED else ()
+        return replace(self, log=(*self.log, line), votes=(), spoiled=0, missed_by=missed_by)
+
+    def _binding(self) -> str:
+        """What was missed most often by the lowest rates that missed: there the first clause gives way."""
+        lowest = self.refuted if self.refuted < NEVER else min((rate for rate, _ in self.missed_by), default=0.0)
+        near = lowest * (1 + 2 * self.plan.tolerance)
+        clauses = Counter(clause for rate, clause in self.missed_by if self.confirmed < rate <= near)
+        return clauses.most_common(1)[0][0] if clauses else ""
+
+    # --- where to go next ----------------------------------------------------------------------
+
+    def _decided(self, verdict: Window) -> State:
+        if len(self.log) >= self.plan.probes_most:
+            return self._over(End.UNSETTLED)
+        held = verdict is Window.HELD
+        if self._long:
+            return self._after_long(held)
+        if held:
+            state = replace(self, low=max(self.low, self.rate))
+        else:
+            state = replace(self, high=min(self.high, self.rate))
+        return state._after_short()
+
+    def _after_short(self) -> State:
+        plan = self.plan
+        if self.low == 0:
+            lower = self.rate / plan.growth
+            return self._over(End.NOTHING_HOLDS) if lower < plan.lowest else self._to("ramp", lower)
+        if self.high == NEVER:
+            if self.low >= plan.limit * (1 - NEAR):
+                return self._to("confirm", self.low)
+            return self._to("ramp", min(self.low * plan.growth, plan.limit))
+        if self.high > self.low * (1 + plan.tolerance):
+            return self._to("bisect", (self.low * self.high) ** 0.5)
+        return self._to("confirm", self.low)
+
+    def _after_long(self, held: bool) -> State:
+        plan = self.plan
+        if held:
+            state = replace(self, confirmed=self.rate)
+            step = self.step * 2 if self.phase == "climb" else plan.tolerance / 2
+        else:
+            state = replace(self, refuted=self.rate)
+            step = self.step * 2 if self.phase == "confirm" and self.step else plan.step_down
+        if state.confirmed == 0:
+            lower = self.rate * (1 - min(step, 0.5))
+            state = replace(state, step=step)
+            return state._over(End.NOTHING_HOLDS) if lower < plan.lowest else state._to("confirm", lower)
+        if state.refuted <= state.confirmed * (1 + plan.tolerance / 2 + NEAR):
+            return state._over(End.FOUND)
+        if state.refuted < NEVER:  # a long step either way: what lies between
+            return replace(state, step=0.0)._to("climb", (state.confirmed * state.refuted) ** 0.5)
+        if state.confirmed >= plan.limit * (1 - NEAR):
+            return state._over(End.GENERATOR)
+        return replace(state, step=step)._to("climb", min(state.confirmed * (1 + step), plan.limit))
+
+    def _spoiled(self) -> State:
+        """With this target the generator reaches less than its ceiling: what held below is all that can be known."""
+        if self._long or self.low == 0:
+            return self._over(End.SPOILED)
+        plan = replace(self.plan, ceiling=self.low / self.plan.share, start=min(self.plan.start, self.low))
+        return replace(self, plan=plan)._to("confirm", self.low)
+
+    def _to(self, phase: Phase, rate: float) -> State:
+        return replace(self, phase=phase, rate=rate)
+
+    def _over(self, end: End) -> State:
+        return replace(self, end=end)
+
+
+def begin(plan: Plan) -> State:
+    """The first state."""
+    return State(plan, rate=plan.start)

@@ -1,0 +1,227 @@
+"""The search for capacity, on systems whose capacity is known."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from math import log
+
+import pytest
+
+from cachelib.errors import ConfigError
+from loadgen.search import Drain, End, Finding, Plan, Probe, State, Window, begin
+
+SEEDS = range(100)
+CLAUSE, OTHER = "get.p99<5ms", "errors<0.1%"
+PLAN = Plan(start=100, ceiling=1_000_000)
+
+
+@dataclass
+class Queue:
+    """One server with exponential times: p99 is service * ln 100 / (1 - load). Over it, a backlog that drains slowly.
+
+    `noise`: of each window's p99, log-normal. `blips`: windows that miss for no reason. `metastable`: once it was
+    overloaded it does only so much, until it has rested.
+    """
+
+    capacity: float
+    seed: int = 0
+    noise: float = 0.0
+    blips: float = 0.0
+    spoils: float = 0.0
+    metastable: float = 1.0
+    bound_ms: float = 5.0
+    backlog: float = 0.0
+    tired: int = 0
+    asked: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        # The service time with which p99 is the bound at exactly the capacity, its load being 0.8 there.
+        self.service_ms = self.bound_ms * 0.2 / log(100)
+        self.peak = self.capacity / 0.8
+
+    def rest(self) -> bool:
+        self.backlog = max(0.0, self.backlog - self.peak)
+        self.tired = max(0, self.tired - 1)
+        return self.backlog == 0 and self.tired == 0
+
+    def window(self, rate: float) -> tuple[Window, str]:
+        if self.random.random() < self.spoils:
+            return Window.INVALID, ""
+        if self.random.random() < self.blips:
+            return Window.MISSED, OTHER
+        peak = self.peak * (self.metastable if self.tired else 1.0)
+        if rate >= peak or self.backlog:
+            self.backlog = min(max(0.0, self.backlog + rate - peak), 5 * self.peak)  # clients give up after a while
+            self.tired = 3
+            return Window.MISSED, CLAUSE
+        p99_ms = self.service_ms * log(100) / (1 - rate / peak) * self.random.lognormvariate(0, self.noise)
+        return (Window.HELD, "") if p99_ms < self.bound_ms else (Window.MISSED, CLAUSE)
+
+
+def search(system: Queue, plan: Plan = PLAN, *, drain: bool = True) -> tuple[Finding, State]:
+    state = begin(plan)
+    while not isinstance(state.ask, Finding):
+        ask = state.ask
+        if isinstance(ask, Drain):
+            state = state.drained(system.rest() if drain else True)
+        else:
+            assert isinstance(ask, Probe)
+            system.asked.append(ask.rate)
+            state = state.probed([system.window(ask.rate) for _ in range(ask.windows)])
+    return state.ask, state
+
+
+def off(found: Finding, system: Queue) -> float:
+    return abs(found.rate / system.capacity - 1)
+
+
+KINDS = {
+    "quiet": {},
+    "noisy": {"noise": 0.10},
+    "blips": {"noise": 0.05, "blips": 0.05},
+    "hysteresis": {"noise": 0.05, "metastable": 0.5},
+    "all of it": {"noise": 0.08, "blips": 0.04, "spoils": 0.05, "metastable": 0.5},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_known_capacity_is_found_within_5_percent_in_100_seeds(kind: str) -> None:
+    worst = 0.0
+    for seed in SEEDS:
+        capacity = 10 ** random.Random(seed).uniform(1.0, 5.0)
+        system = Queue(capacity, seed, **KINDS[kind])
+        found, state = search(system)
+        assert found.end is End.FOUND, (seed, found, state.log)
+        assert found.rate < found.above <= found.rate * 1.05
+        worst = max(worst, off(found, system))
+        assert off(found, system) <= 0.05, (seed, capacity, found, state.log)
+    assert worst > 0  # no seed is given the answer
+
+
+def test_clause_that_binds_is_named_although_blips_missed_another() -> None:
+    for seed in SEEDS:
+        found, _ = search(Queue(5000, seed, blips=0.05, noise=0.05))
+        assert found.binding == CLAUSE
+
+
+def test_without_drains_hysteresis_would_spoil_the_answer() -> None:
+    """The mutant: what the drains are there for."""
+    wrong = [
+        seed for seed in SEEDS if off(search(Queue(5000, seed, metastable=0.5), drain=False)[0], Queue(5000)) > 0.05
+    ]
+    assert len(wrong) > 50
+
+
+def test_confirmed_rate_was_held_three_times_as_long() -> None:
+    system = Queue(5000, noise=0.05)
+    _, state = search(system)
+    last = [line for line in state.log if line.phase in ("confirm", "climb")]
+    held = [line for line in last if line.verdict is Window.HELD]
+    missed = [line for line in last if line.verdict is Window.MISSED]
+    assert min(line.held + line.missed for line in (*held, *missed)) >= 3 * PLAN.windows
+    assert max(line.rate for line in held) < min(line.rate for line in missed)
+
+
+def test_confirmation_that_misses_steps_down() -> None:
+    state = begin(Plan(start=100, ceiling=10_000))
+    state = _answer(state, 100, Window.HELD)
+    state = _answer(state, 200, Window.MISSED)
+    while isinstance(ask := _ask(state), Probe) and ask.phase == "bisect":
+        state = _answer(state, ask.rate, Window.MISSED)
+    rates = []
+    for verdict in (Window.MISSED, Window.MISSED, Window.HELD):
+        ask = _ask(state)
+        assert isinstance(ask, Probe)
+        rates.append(ask.rate)
+        state = _answer(state, ask.rate, verdict)
+    assert rates == pytest.approx([100, 98, 98 * 0.96])
+
+
+def test_split_vote_goes_on() -> None:
+    state = begin(PLAN).drained(clean=True)
+    state = state.probed([(Window.HELD, ""), (Window.MISSED, CLAUSE), (Window.HELD, "")])
+    assert state.log == ()
+    ask = state.drained(clean=True).ask
+    assert isinstance(ask, Probe)
+    assert (ask.rate, ask.windows) == (PLAN.start, 2)
+
+
+def test_no_probe_is_above_the_share_of_the_generators_ceiling() -> None:
+    system = Queue(50_000)
+    plan = Plan(start=100, ceiling=20_000)
+    found, _ = search(system, plan)
+    assert found.end is End.GENERATOR
+    assert found.rate == max(system.asked) == pytest.approx(14_000)
+
+
+def test_start_above_the_share_of_the_ceiling_is_refused() -> None:
+    with pytest.raises(ConfigError, match="more than 70% of what this generator reaches"):
+        Plan(start=800, ceiling=1000)
+
+
+def test_objective_that_nothing_holds_ends_the_search() -> None:
+    found, state = search(Queue(0.1), Plan(start=50, ceiling=10_000))
+    assert found.end is End.NOTHING_HOLDS
+    assert found.rate == 0
+    assert state.log[-1].rate >= 1
+
+
+def test_system_that_never_comes_to_rest_ends_the_search() -> None:
+    state = begin(PLAN)
+    for _ in range(PLAN.drains_most):
+        assert isinstance(state.ask, Drain)
+        state = state.drained(clean=False)
+    assert isinstance(state.ask, Finding)
+    assert state.ask.end is End.NO_RECOVERY
+
+
+def test_generator_that_is_always_late_ends_the_search() -> None:
+    found, _ = search(Queue(5000, spoils=1.0))
+    assert found.end is End.SPOILED
+
+
+def test_rate_that_the_generator_cannot_offer_is_told_as_its_limit() -> None:
+    """Above some rate every window is spoiled, below it the system is fine: at least that, and no more can be said."""
+
+    class Weak(Queue):
+        def window(self, rate: float) -> tuple[Window, str]:
+            return (Window.INVALID, "") if rate > 3000 else super().window(rate)
+
+    found, _ = search(Weak(5000), Plan(start=100, ceiling=100_000))
+    assert found.end is End.GENERATOR
+    assert 1500 < found.rate <= 3000
+
+
+def test_search_without_an_end_is_ended() -> None:
+    state = begin(Plan(start=100, ceiling=1e12, probes_most=20))
+    while not isinstance(_ask(state), Finding):
+        ask = _ask(state)
+        assert isinstance(ask, Probe)
+        state = _answer(state, ask.rate, Window.HELD)
+    found = _ask(state)
+    assert isinstance(found, Finding)
+    assert found.end is End.UNSETTLED
+    assert len(state.log) == 20
+
+
+@pytest.mark.parametrize("wrong", [{"start": 0}, {"ceiling": 0}, {"growth": 1}, {"tolerance": 0}, {"share": 1.5}])
+def test_wrong_plan_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        Plan(**{"start": 100, "ceiling": 1000} | wrong)
+
+
+def _ask(state: State) -> object:
+    while isinstance(state.ask, Drain):
+        state = state.drained(clean=True)
+    return state.ask
+
+
+def _answer(state: State, rate: float, verdict: Window) -> State:
+    while isinstance(state.ask, Drain):
+        state = state.drained(clean=True)
+    ask = state.ask
+    assert isinstance(ask, Probe)
+    assert ask.rate == pytest.approx(rate)
+    return state.probed([(verdict, CLAUSE if verdict is Window.MISSED else "")] * ask.windows)
