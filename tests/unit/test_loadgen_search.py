@@ -9,7 +9,8 @@ from math import log
 import pytest
 
 from cachelib.errors import ConfigError
-from loadgen.search import Drain, End, Finding, Plan, Probe, State, Window, begin
+from loadgen.plan import Drain, End, Finding, Plan, Probe, Window
+from loadgen.search import State, begin
 
 SEEDS = range(100)
 CLAUSE, OTHER = "get.p99<5ms", "errors<0.1%"

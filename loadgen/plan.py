@@ -1,0 +1,119 @@
+"""What a search for capacity is told, asks and answers; the machine itself is `search.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, TypeAlias
+
+from cachelib.errors import ConfigError
+
+Phase: TypeAlias = Literal["ramp", "bisect", "confirm", "climb"]
+NEVER = float("inf")
+LONG_SHARE = 2 / 3
+"""Of the windows of a long probe that must hold."""
+NEAR = 1e-9
+
+
+class Window(Enum):
+    """How one window ended."""
+
+    HELD = "held"
+    MISSED = "missed"
+    INVALID = "invalid"
+
+
+class End(Enum):
+    """How a search ended."""
+
+    FOUND = "found"
+    NOTHING_HOLDS = "nothing holds"
+    """Not even at the lowest rate: the objective is missed for a reason that is not load."""
+    GENERATOR = "generator"
+    """It held at the highest rate that this generator may offer: the capacity is at least that."""
+    NO_RECOVERY = "no recovery"
+    """The system did not come back to rest between probes."""
+    SPOILED = "spoiled"
+    """Probe after probe was invalid: the generator, or its machine, was too late."""
+    UNSETTLED = "unsettled"
+    """The answers contradict each other for longer than `probes_most`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Rates are operations a second. `ceiling`: what the generator alone reaches (`loadgen calibrate`)."""
+
+    start: float
+    ceiling: float
+    share: float = 0.7
+    growth: float = 2.0
+    tolerance: float = 0.05
+    step_down: float = 0.02
+    windows: int = 3
+    windows_most: int = 7
+    confirm_times: int = 3
+    drains_most: int = 10
+    spoiled_most: int = 3
+    probes_most: int = 60
+    lowest: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.start <= 0 or self.ceiling <= 0:
+            raise ConfigError(f"start ({self.start:g}/s) and ceiling ({self.ceiling:g}/s) are rates above 0")
+        if not 0 < self.tolerance < 1 or not 0 < self.step_down < 1 or not 0 < self.share <= 1 or self.growth <= 1:
+            raise ConfigError("tolerance and step_down are shares between 0 and 1, growth a factor above 1")
+        if self.start > self.limit:
+            raise ConfigError(
+                f"the first rate, {self.start:,.0f}/s, is more than {self.share:.0%} of what this generator reaches"
+                f" ({self.ceiling:,.0f}/s): start lower, or use more workers"
+            )
+
+    @property
+    def limit(self) -> float:
+        """The highest rate that may be asked for."""
+        return self.share * self.ceiling
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Let the system come to rest; answered by `State.drained`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Offer this rate for so many windows; answered by `State.probed`."""
+
+    rate: float
+    windows: int
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The end. The capacity is at least `rate` and below `above`, operations a second."""
+
+    end: End
+    rate: float
+    above: float
+    binding: str
+
+    @property
+    def found(self) -> bool:
+        """A confirmed rate, with a refuted one just above it."""
+        return self.end is End.FOUND
+
+
+Ask: TypeAlias = Drain | Probe | Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """A line of the log."""
+
+    phase: Phase
+    rate: float
+    held: int
+    missed: int
+    spoiled: int
+    binding: str
+    verdict: Window
