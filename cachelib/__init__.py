@@ -24,7 +24,7 @@ from cachelib.errors import (
 )
 from cachelib.explain import Explanation
 from cachelib.model import Row
-from cachelib.policy import Eventual, LeasePolicy, OnFailure, StoreBudget, Strong, Ttl
+from cachelib.policy import L1, Eventual, LeasePolicy, OnFailure, StoreBudget, Strong, Ttl
 from cachelib.transaction import AsyncTransaction, Transaction
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "Entity",
     "Eventual",
     "Explanation",
+    "L1",
     "LayoutConflict",
     "LeasePolicy",
     "LoadFailed",

@@ -10,11 +10,10 @@ from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from cachelib.asked import NO_KEY, Read, as_read, key_of, keys_of
+from cachelib.asked import NO_KEY, Read, arguments_of, as_read, key_of, keys_of
 from cachelib.backends import async_from_url
 from cachelib.backends.base import AsyncBackend
 from cachelib.breaker import Breaker
-from cachelib.client import arguments_of
 from cachelib.commit import Written, commit
 from cachelib.core import Core, Parts
 from cachelib.entity import Entity, FunctionLoader
@@ -22,11 +21,12 @@ from cachelib.envelope import plain_hit
 from cachelib.errors import CacheUnavailable, ConfigError, DecodeError
 from cachelib.explain import Explanation, explain
 from cachelib.keys import Key
+from cachelib.l1 import PLAIN_KEYS
 from cachelib.loops import LoopWorld
 from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
 from cachelib.nodes import Node, now_ms
-from cachelib.policy import Duration, Level, StoreBudget
+from cachelib.policy import L1, Duration, Level, StoreBudget
 from cachelib.port import Found
 from cachelib.stores.base import AsyncStore
 from cachelib.transaction import AsyncTransaction, LoopTransaction
@@ -50,6 +50,7 @@ class AsyncCache:
         budget: StoreBudget | None = None,
         listener: Listener | None = None,
         breaker: Breaker | None = None,
+        l1: L1 | None = None,
     ) -> None:
         self.backend: AsyncBackend = async_from_url(backend) if isinstance(backend, str) else backend
         self.metrics = Metrics(listener)
@@ -67,6 +68,7 @@ class AsyncCache:
             budget=budget or StoreBudget(),
             metrics=self.metrics,
             entities=entities,
+            l1=l1,
         )
         self._core = Core(parts)
         self._layout = self._core.layout
@@ -89,18 +91,28 @@ class AsyncCache:
             began = time.monotonic()
             if view is not None and began < view.refresh_at:  # see Cache.get
                 lane = view.lanes.get(entity)
-                if lane is not None and not self._breaker.failed:
-                    try:
-                        raw = await self.backend.get(lane.prefix + lane.render(key))
-                        if raw is not None and plain_hit(raw, now_ms()):
-                            value = lane.value(raw)
-                            if not lane.hit() & HIT_SAMPLE:
-                                lane.tally.read_seconds.add(time.monotonic() - began)
-                            return value
-                    except CacheUnavailable:
-                        self._breaker.failed_at(now_ms())
-                    except DecodeError:
-                        pass
+                if lane is not None:
+                    stamp = 0
+                    if lane.near is not None:
+                        copy = lane.near(key if key.__class__ in PLAIN_KEYS else lane.render(key))
+                        if copy is not None and began < copy.until:
+                            lane.local()
+                            return copy.value
+                        stamp = lane.shelf.stamp
+                    if not self._breaker.failed:
+                        try:
+                            raw = await self.backend.get(lane.prefix + lane.render(key))
+                            if raw is not None and plain_hit(raw, now_ms()):
+                                value = lane.value(raw)
+                                if not lane.hit() & HIT_SAMPLE:
+                                    lane.tally.read_seconds.add(time.monotonic() - began)
+                                if lane.near is not None:
+                                    lane.keep(key, raw, value, began, stamp)
+                                return value
+                        except CacheUnavailable:
+                            self._breaker.failed_at(now_ms())
+                        except DecodeError:
+                            pass
         found = await self._read(entity, key_of(entity, key, named), consistency, deadline)
         return found.value if found.found else default
 

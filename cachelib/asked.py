@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cachelib.entity import Entity
-from cachelib.errors import BadKey
+from cachelib.errors import BadKey, ConfigError
 from cachelib.keys import Key
 from cachelib.port import Found, Source
 
@@ -64,3 +65,22 @@ def keys_of(entity: Entity, keys: Iterable[Key]) -> list[Key]:
         if type(key) not in (int, str):
             entity.text(key)
     return plain
+
+
+def arguments_of(function: Callable[..., Any], entity: Entity) -> Callable[..., Key]:
+    """From a call's arguments to the key. Raises `ConfigError` where the template does not fit the function."""
+    signature = inspect.signature(function)
+    fields = entity.template.fields
+    if tuple(signature.parameters) != fields:
+        raise ConfigError(
+            f"{function.__qualname__}{signature} and {entity.template.text!r} do not fit:"
+            " the template needs exactly the function's parameters, in their order"
+        )
+
+    def key(*args: Any, **kwargs: Any) -> Key:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        values: Sequence[Any] = tuple(bound.arguments[field] for field in fields)
+        return values[0] if len(values) == 1 else values
+
+    return key

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from cachelib.asked import NO_KEY, Read, as_read, key_of, keys_of
+from cachelib.asked import NO_KEY, Read, arguments_of, as_read, key_of, keys_of
 from cachelib.backends import from_url
 from cachelib.backends.base import Backend
 from cachelib.breaker import Breaker
@@ -22,10 +22,11 @@ from cachelib.envelope import plain_hit
 from cachelib.errors import CacheUnavailable, ConfigError, DecodeError
 from cachelib.explain import Explanation, explain
 from cachelib.keys import Key
+from cachelib.l1 import PLAIN_KEYS
 from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
 from cachelib.nodes import Node, now_ms
-from cachelib.policy import Duration, Level, StoreBudget
+from cachelib.policy import L1, Duration, Level, StoreBudget
 from cachelib.port import Found
 from cachelib.stores.base import Store
 from cachelib.threads import DirectBackend, DirectStore, DirectTransaction, ThreadWorld
@@ -47,6 +48,7 @@ class Cache:
         budget: how many loads of the store misses may cause.
         listener: a plain callback for metrics; see `cachelib.metrics`.
         breaker: when a node that does not answer is left alone.
+        l1: keep decoded values in this process for a moment, for `eventual` reads; None for never.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -63,6 +65,7 @@ class Cache:
         budget: StoreBudget | None = None,
         listener: Listener | None = None,
         breaker: Breaker | None = None,
+        l1: L1 | None = None,
     ) -> None:
         self.backend: Backend = from_url(backend) if isinstance(backend, str) else backend
         self.metrics = Metrics(listener)
@@ -80,6 +83,7 @@ class Cache:
             budget=budget or StoreBudget(),
             metrics=self.metrics,
             entities=entities,
+            l1=l1,
         )
         self._core = Core(parts)
         self._layout = self._core.layout
@@ -110,18 +114,28 @@ class Cache:
             began = time.monotonic()
             if view is not None and began < view.refresh_at:
                 lane = view.lanes.get(entity)
-                if lane is not None and not self._breaker.failed:
-                    try:
-                        raw = self._get(lane.prefix + lane.render(key))
-                        if raw is not None and plain_hit(raw, now_ms()):
-                            value = lane.value(raw)
-                            if not lane.hit() & HIT_SAMPLE:
-                                lane.tally.read_seconds.add(time.monotonic() - began)
-                            return value
-                    except CacheUnavailable:
-                        self._breaker.failed_at(now_ms())
-                    except DecodeError:
-                        pass  # the steps know what to do about it
+                if lane is not None:
+                    stamp = 0
+                    if lane.near is not None:
+                        copy = lane.near(key if key.__class__ in PLAIN_KEYS else lane.render(key))
+                        if copy is not None and began < copy.until:
+                            lane.local()
+                            return copy.value
+                        stamp = lane.shelf.stamp
+                    if not self._breaker.failed:
+                        try:
+                            raw = self._get(lane.prefix + lane.render(key))
+                            if raw is not None and plain_hit(raw, now_ms()):
+                                value = lane.value(raw)
+                                if not lane.hit() & HIT_SAMPLE:
+                                    lane.tally.read_seconds.add(time.monotonic() - began)
+                                if lane.near is not None:
+                                    lane.keep(key, raw, value, began, stamp)
+                                return value
+                        except CacheUnavailable:
+                            self._breaker.failed_at(now_ms())
+                        except DecodeError:
+                            pass  # the steps know what to do about it
         found = self._read(entity, key_of(entity, key, named), consistency, deadline)
         return found.value if found.found else default
 
@@ -269,25 +283,6 @@ class Cache:
     def _abandon(self, name: Name, op: Op) -> None:
         with suppress(CacheUnavailable):  # the lease ends by itself
             run_now(self._node.execute(name, op))
-
-
-def arguments_of(function: Callable[..., Any], entity: Entity) -> Callable[..., Key]:
-    """From a call's arguments to the key. Raises `ConfigError` where the template does not fit the function."""
-    signature = inspect.signature(function)
-    fields = entity.template.fields
-    if tuple(signature.parameters) != fields:
-        raise ConfigError(
-            f"{function.__qualname__}{signature} and {entity.template.text!r} do not fit:"
-            " the template needs exactly the function's parameters, in their order"
-        )
-
-    def key(*args: Any, **kwargs: Any) -> Key:
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        values: Sequence[Any] = tuple(bound.arguments[field] for field in fields)
-        return values[0] if len(values) == 1 else values
-
-    return key
 
 
 def _written(tx: Transaction) -> Written:

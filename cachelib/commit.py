@@ -105,6 +105,7 @@ async def commit(core: Core, tx: OpenTransaction) -> Written:
     except BaseException:  # cancelled in the middle of it: nobody knows how it ended, and nobody may wait
         call.note("commit_unknown")
         _leave_behind(core, call, _revoking(steps))
+        _drop_copies(core, steps)
         raise
     version = max((change.version or 0 for change in changes), default=0)
     return await _tell(core, call, steps, version)
@@ -195,6 +196,8 @@ async def _tell(core: Core, call: Call, steps: Sequence[_Step], version: Version
     except BaseException:  # cancelled: the commit stands, so the cache should hear of it all the same
         _leave_behind(core, call, steps)
         raise
+    finally:
+        _drop_copies(core, steps)
     for step, told in zip(steps, answered, strict=True):
         step.known.tally.add(WRITES, "outcome", "confirmed" if told else "unconfirmed")
     missed = [step for step, told in zip(steps, answered, strict=True) if not told]
@@ -234,7 +237,16 @@ async def _settle_all(core: Core, call: Call, steps: Sequence[_Step]) -> list[bo
 async def _after_unknown(core: Core, call: Call, steps: Sequence[_Step]) -> None:
     """The commit may have happened or not: a floor could refuse what the store really has, so revoke."""
     call.note("commit_unknown")
-    await _settle_all(core, call, _revoking(steps))
+    try:
+        await _settle_all(core, call, _revoking(steps))
+    finally:
+        _drop_copies(core, steps)
+
+
+def _drop_copies(core: Core, steps: Sequence[_Step]) -> None:
+    """After the item was told, or a reader could take the old value from it once more."""
+    for step in steps:
+        core.near.drop(step.known.entity, step.effect.text)
 
 
 def _revoking(steps: Sequence[_Step]) -> list[_Step]:

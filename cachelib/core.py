@@ -9,22 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cachelib.budget import Budget
 from cachelib.call import Call
 from cachelib.drivers import AskingPort, lockstep
 from cachelib.entity import Entity
-from cachelib.envelope import HEADER_BYTES
 from cachelib.errors import CacheError, CacheUnavailable, ConfigError
 from cachelib.keys import Key
+from cachelib.l1 import Near
+from cachelib.lane import Lane
 from cachelib.layout import Layout, with_mode, with_new_epochs, with_strong
 from cachelib.loading import Loading, TableLoaderOf
 from cachelib.metrics import READS, Metrics, Tally
 from cachelib.model import Name, Revoke
 from cachelib.nodes import Node
 from cachelib.plans import hit, level_of, may_look, plan_of
-from cachelib.policy import Duration, Level, Mode, StoreBudget, Strong, duration_ms
+from cachelib.policy import L1, Duration, Eventual, Level, Mode, StoreBudget, Strong, duration_ms
 from cachelib.port import Found
 from cachelib.steps import ReadPlan, read
 from cachelib.stores.base import AsyncStore
@@ -32,23 +32,6 @@ from cachelib.view import LayoutView, View
 from cachelib.world import Abandon, World
 
 NAMESPACE_MAX = 32
-
-
-class Lane:
-    """What the hit path of one entity needs, ready made."""
-
-    __slots__ = ("hit", "prefix", "render", "tally", "unpack")
-
-    def __init__(self, entity: Entity, prefix: bytes, tally: Tally) -> None:
-        self.prefix = prefix
-        self.render = entity.template.render
-        self.unpack = entity.packer.unpack
-        self.tally = tally
-        self.hit = tally.hit
-
-    def value(self, raw: bytes) -> Any:
-        """The value of a plain hit. Raises `DecodeError`."""
-        return self.unpack(raw, HEADER_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +56,7 @@ class Parts:
     budget: StoreBudget
     metrics: Metrics
     entities: Iterable[Entity]
+    l1: L1 | None = None
 
 
 class Core:
@@ -87,6 +71,7 @@ class Core:
         self.metrics = parts.metrics
         self.budget = Budget(parts.budget, parts.world)
         self.layout = LayoutView(parts.store, parts.world, parts.metrics.tally("*").note)
+        self.near = Near(parts.l1)
         self.known: dict[Entity, Known] = {}
         for entity in parts.entities:
             self.knows(entity)
@@ -142,7 +127,7 @@ class Core:
         prefixes = layout.prefixes(self.namespace, entity.name)
         if layout.mode(entity.name) is Mode.BYPASS or (entity.strong and (len(prefixes) > 1 or view.unread)):
             return None
-        lane = Lane(entity, prefixes[0], known.tally)
+        lane = Lane(entity, prefixes[0], known.tally, self.near.shelf(entity, layout.number))
         view.lanes[entity] = lane
         return lane
 
@@ -164,6 +149,9 @@ class Core:
     async def _read(self, known: Known, key: Key, level: Level, until: float | None) -> Found:
         text = known.entity.text(key)
         view = await self.view(known.entity, level)
+        near = _nearby(view, known.entity, key, text, level)
+        if near is not None:
+            return near
         plan = self.plan(view, known.entity, key, text, level)
         found = await self._look(plan, known)
         return found if found is not None else await read(self.call(known, until), plan)
@@ -261,6 +249,7 @@ class Core:
         view = await self.layout.leased()
         for name in self.names(view, entity, entity.text(key)):
             await self.node.execute(name, Revoke(entity.lives.stale_ttl_ms))
+        self.near.drop(entity, entity.text(key))
         known.tally.note("invalidated")
 
     async def clear(self, entities: Iterable[Entity] | None) -> None:
@@ -268,8 +257,11 @@ class Core:
         names = None if entities is None else [self.knows(entity).entity.name for entity in entities]
         for name in names or ["*"]:
             self.metrics.tally(name).note("epoch")
-        published = await self.layout.publish(lambda layout: with_new_epochs(layout, names))
-        await self.layout.settle(published)
+        try:
+            published = await self.layout.publish(lambda layout: with_new_epochs(layout, names))
+            await self.layout.settle(published)
+        finally:
+            self.near.drop_all()
 
     async def set_mode(self, entity: Entity | None, mode: str) -> Layout:
         """What reads of the entity (None: of all) may do with the cache, in every process."""
@@ -286,6 +278,13 @@ class Core:
         level = level_of(entity, None)
         plan = self.plan(await self.layout.current(), entity, key, entity.text(key), level)
         return plan, await self.node.get(plan.name)
+
+
+def _nearby(view: View, entity: Entity, key: Key, text: bytes, level: Level) -> Found | None:
+    """What the process itself still has of a key, where the level allows it."""
+    lane = view.lanes.get(entity) if isinstance(level, Eventual) else None
+    copy = lane.copy(key, text) if lane is not None else None
+    return None if copy is None else Found(copy.value, True, copy.version, "local", copy.as_of_us)
 
 
 def _check_namespace(namespace: str) -> None:

@@ -27,6 +27,7 @@ VOID, KNOWN, FLOOR_GONE = 4, 8, 16
 _KIND = 3
 
 _HIT = Struct(">IQQQ")
+_SEEN = Struct(">4xQ16xQ")
 _PLAIN_VALUE = MAGIC << 16 | Kind.VALUE
 _FRESH_WORDS = {_PLAIN_VALUE | KNOWN, _PLAIN_VALUE}
 
@@ -96,6 +97,12 @@ def plain_hit(raw: bytes, now_ms: int) -> bool:
         return False
     word, version, floor, soft_expire_ms = _HIT.unpack_from(raw)
     return word in _FRESH_WORDS and version >= floor and (soft_expire_ms == 0 or now_ms < soft_expire_ms)
+
+
+def seen(raw: bytes) -> tuple[int, int]:
+    """Version and `as_of_us` of a plain hit."""
+    version, as_of_us = _SEEN.unpack_from(raw)
+    return version, as_of_us
 
 
 def decode_hit(raw: bytes, requirement: Requirement, now_ms: int) -> Item | None:

@@ -23,11 +23,11 @@ LOAD_SECONDS = "leasecache_load_seconds"
 
 HELP: Mapping[str, str] = MappingProxyType(
     {
-        READS: "Reads by where their value came from: hit, filled, joined, stale, store, error.",
+        READS: "Reads by where their value came from: hit, local, filled, joined, stale, store, error.",
         EVENTS: "What happened on the way, by event; see EVENT_HELP.",
         LOADS: "Keys that the store was asked for: found, absent or failed.",
         WRITES: "Keys whose change this process told the cache: confirmed or unconfirmed.",
-        READ_SECONDS: "Duration of reads in seconds; hits are sampled, one of 16.",
+        READ_SECONDS: "Duration of reads in seconds; hits are sampled, one of 16; local ones are not timed.",
         LOAD_SECONDS: "Duration of one ask of the store (one or many keys) in seconds.",
     }
 )
@@ -114,10 +114,14 @@ class Tally:
         self.entity = entity
         self.hits = Counter()
         self.hit = self.hits.step
+        self.locals = Counter()
         self.read_seconds = Histogram()
         self.load_seconds = Histogram()
         self._listener = listener
-        self.counters: dict[tuple[str, str, str], Counter] = {(READS, "source", "hit"): self.hits}
+        self.counters: dict[tuple[str, str, str], Counter] = {
+            (READS, "source", "hit"): self.hits,
+            (READS, "source", "local"): self.locals,
+        }
 
     def add(self, metric: str, label: str, value: str, times: int = 1) -> None:
         """Count `times` steps of a metric with one label."""

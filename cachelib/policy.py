@@ -167,6 +167,27 @@ class StoreBudget:
         duration_ms("StoreBudget.wait", self.wait, most_ms=600_000)
 
 
+@dataclass(frozen=True, slots=True)
+class L1:
+    """Decoded values kept in the process for a moment, for `eventual` reads; see `cachelib.l1`.
+
+    `ttl`: how much further behind than the cache such a read may be. `entries_max` and `bytes_max`
+    bound all of them together; bytes are counted as encoded (decoded, plain dicts take 3 to 5 times
+    as much). Callers get the same object: they must not change it.
+    """
+
+    ttl: Duration = "1s"
+    entries_max: int = 10_000
+    bytes_max: int = 16 << 20
+
+    def __post_init__(self) -> None:
+        duration_ms("L1.ttl", self.ttl, least_ms=1, most_ms=60_000)
+        for name in ("entries_max", "bytes_max"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"L1.{name} is {value!r}: it takes a whole number of at least 1")
+
+
 # --- the same, in milliseconds, as the steps take it ------------------------------------------
 
 

@@ -23,14 +23,14 @@ PACKAGES = ("cachelib", "invalidator", "loadgen")
 LAYERS: list[set[str]] = [
     {"model", "errors", "clock", "metrics"},
     # The two `base` are protocols, words without deeds, which everybody may speak.
-    {"policy", "keys", "codecs", "entity", "effects", "breaker", "backends.base", "stores.base"},
+    {"policy", "keys", "codecs", "entity", "effects", "breaker", "l1", "backends.base", "stores.base"},
     {"item", "layout", "port", "world", "budget"},
     {"steps", "session"},
     {"drivers"},
     # Handed to the faces: the core never imports them.
     {"envelope", "nodes", "backends", "stores"},
     {
-        *("asked", "threads", "loops", "loading", "plans", "call", "view", "core", "commit"),
+        *("asked", "lane", "threads", "loops", "loading", "plans", "call", "view", "core", "commit"),
         *("client", "aio", "transaction", "explain"),
     },
     {"testing", "doctor", "cli", "__main__"},

@@ -16,7 +16,7 @@ from cachelib import AsyncCache, AsyncTransaction, Cache, Transaction, backends,
 NAMES = {
     *("AsyncCache", "Cache", "Entity", "Row", "Read", "Written", "Explanation", "Codec"),
     *("Transaction", "AsyncTransaction"),
-    *("Eventual", "Strong", "LeasePolicy", "OnFailure", "StoreBudget", "Ttl"),
+    *("Eventual", "Strong", "LeasePolicy", "OnFailure", "StoreBudget", "Ttl", "L1"),
     *("BadKey", "CacheError", "CacheUnavailable", "CommitUnknown", "ConfigError", "DeadlineExceeded", "DecodeError"),
     *("LayoutConflict", "LoadFailed", "LogGap", "MissingExtra", "StoreBudgetExceeded", "StoreError", "Unconfirmed"),
 }
@@ -26,7 +26,7 @@ BACKENDS = {
 }
 STORES = {"SqlStore", "AsyncSqlStore", "Installed", "TableStatus"}
 
-BUILD = "backend, *, store=None, entities=(), namespace='lc', budget=None, listener=None, breaker=None"
+BUILD = "backend, *, store=None, entities=(), namespace='lc', budget=None, listener=None, breaker=None, l1=None"
 METHODS = {
     "__init__": BUILD,
     "get": "entity, key=<no key>, *, default=None, consistency=None, deadline=None, **named",

@@ -19,7 +19,7 @@ from cachelib.stores import SqlStore
 
 PACKAGE = Path(__file__).parents[1] / "cachelib"
 
-HIT = ["client.py", "keys.py", "backends/redis/transport.py", "nodes.py", "envelope.py", "core.py", "codecs.py"]
+HIT = ["client.py", "keys.py", "backends/redis/transport.py", "nodes.py", "envelope.py", "lane.py", "codecs.py"]
 MISS_OF_THE_CACHE = {
     *("client.py", "asked.py", "core.py", "plans.py", "view.py", "drivers.py", "steps.py", "call.py", "loading.py"),
     *(
@@ -32,6 +32,8 @@ MISS_OF_THE_CACHE = {
         "entity.py",
         "layout.py",
         "metrics.py",
+        "l1.py",
+        "lane.py",
     ),
     *("policy.py", "model.py", "item.py", "envelope.py"),
 }
