@@ -93,6 +93,7 @@ def _checked_node(
         highest=store.highest_version() if source.capability.versions else None,
         empty=False,
         end=end,
+        horizon=end,
         whole=source.capability.whole,
     )
     if isinstance(decision, Begin):

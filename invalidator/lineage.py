@@ -87,4 +87,4 @@ class Lineage:
 
     def _end(self) -> Positions:
         assert self._side is not None, "begin() comes first"
-        return self._side.end()
+        return self._side.horizon()

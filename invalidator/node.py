@@ -236,6 +236,7 @@ class NodeWorker:
         duties.window.leave(self.name)
         known = duties.identity()
         end, now_us = self._feed.source.end(), duties.store.now_us()
+        horizon = self._feed.source.horizon()  # before it is seen to be empty: what is filled then may miss what comes
         instance = self._backend.instance()
         names = [name for at in end for name in note_names(duties.namespace, duties.consumer, at)]
         raw = self._backend.read_notes(names)
@@ -251,6 +252,7 @@ class NodeWorker:
             highest=duties.highest(),
             empty=self._empty(),
             end=far,
+            horizon=horizon,
             whole=self._feed.source.capability.whole,
         )
         session = Session(

@@ -146,12 +146,14 @@ def begin(
     highest: int | None,
     empty: bool,
     end: Positions,
+    horizon: Positions,
     whole: bool = True,
 ) -> Begin | StartOver:
     """Where to go on with a node that has just been connected to.
 
     `highest`: the highest version that the store has given out; None where it does not tell.
-    `empty`: the node surely keeps nothing. `end`: the log's end, read before. `whole`: the log begins with
+    `empty`: the node surely keeps nothing. `end`: the log's end, read before. `horizon`: see
+    `ChangeSource.horizon`; asked for before the node was seen to be empty. `whole`: the log begins with
     the first change there was, see `Capability.whole`.
     """
     if notes.stores - {store}:
@@ -171,7 +173,7 @@ def begin(
         if missing <= set(base):
             return Begin(merged(notes.positions, base), "the committed offset")
     if empty:
-        return Begin(merged(end, {}), "the log's end: it is empty")
+        return Begin(merged(horizon, {}), "the log's end: it is empty")
     if committed is None and whole:
         # Nobody has ever read this log. If it still is whole, it tells all that there is to know;
         # if it is not, reading it from the start is a gap.

@@ -136,8 +136,8 @@ class Service:
         done = committed.positions if committed is not None else {}
         # "" is before everything: what was purged in front of a new consumer is a gap. Where the log's start says
         # nothing anyhow, every node without a position of its own gets new epochs, and older changes concern nobody.
-        unknown = dict.fromkeys(end, "") if self._source.capability.whole else end
-        start = {partition: done.get(partition, unknown[partition]) for partition in end}
+        unknown = dict.fromkeys(end, "") if self._source.capability.whole else self._source.horizon()
+        start = {partition: done.get(partition, unknown.get(partition, "")) for partition in end}
         self.books.place(committed, list(end))
         self._given = {}
         self._go_on(start)

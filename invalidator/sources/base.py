@@ -144,9 +144,12 @@ class ChangeSource(Protocol):
         """Before every change that was made at this time or later, by the clock that the source keeps."""
 
     def end(self) -> Positions:
-        """Where every commit that cannot be read in the store yet will be found behind.
+        """Behind the last change that is in the log."""
 
-        A source that shows early goes back far enough for that: reading again is always harmless.
+    def horizon(self) -> Positions:
+        """Behind this is every change that a load which begins now may miss: where to begin with what is empty.
+
+        Before the log's end in a source that shows early: a change may be in the log, and the store not show it yet.
         """
 
     def committed(self, nodes: Collection[str]) -> Committed | None:

@@ -8,6 +8,7 @@ the nodes that counted. No offset is ever reset: what is missing is a gap, and t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping
 
 from invalidator.formats.connect_json import Types
@@ -24,6 +25,9 @@ from invalidator.sources.kafka_reader import KafkaReader
 from invalidator.sources.kafka_records import Records
 from invalidator.sources.kafka_side import Side
 from invalidator.sources.kafka_watch import Watch
+
+_CLOCKS_APART_S = 5.0
+"""By so much the clocks that stamp records may be ahead of ours. Reading more again is harmless."""
 
 
 class KafkaSource:
@@ -46,6 +50,7 @@ class KafkaSource:
             "kafka", shows_early=not relay_alone, watermark=relay_alone, whole=False, versions=versions
         )
         self._settings = source
+        self._hidden_s = settings.apply.settle_delay_s
         self._build = build
         self._metrics = metrics
         self._log = log
@@ -142,6 +147,13 @@ class KafkaSource:
     def end(self) -> Positions:
         """See `ChangeSource.end`."""
         return self._side.end(self._parts)
+
+    def horizon(self) -> Positions:
+        """See `ChangeSource.horizon`: the records' timestamps say how far back that is."""
+        if not self.capability.shows_early:
+            return self.end()
+        since_us = int((time.time() - self._hidden_s - _CLOCKS_APART_S) * 1e6)
+        return self._side.at(self._parts, since_us)
 
     # --- the committed offset ----------------------------------------------------------------
 

@@ -99,6 +99,10 @@ class KafkaReader:
         """See `ChangeSource.end`."""
         return self._source.end()
 
+    def horizon(self) -> Positions:
+        """See `ChangeSource.horizon`."""
+        return self._source.horizon()
+
     def committed(self, nodes: Collection[str]) -> Committed | None:
         """See `ChangeSource.committed`."""
         return self._source.committed(nodes)

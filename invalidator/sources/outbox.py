@@ -67,6 +67,10 @@ class Outbox:
         """See `ChangeSource.end`."""
         return {PARTITION: self._log.log_end()}
 
+    def horizon(self) -> Positions:
+        """See `ChangeSource.horizon`: a SELECT shows nothing early."""
+        return self.end()
+
     def committed(self, nodes: Collection[str]) -> Committed | None:
         """See `ChangeSource.committed`."""
         position = self._log.load_consumer(self._consumer)

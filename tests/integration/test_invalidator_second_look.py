@@ -108,6 +108,9 @@ class Slot:
     def end(self) -> Positions:
         return {PARTITION: _place(len(self._seen))}
 
+    def horizon(self) -> Positions:
+        return self.start()
+
     def committed(self, nodes: Collection[str]) -> Committed | None:
         return self.saved
 

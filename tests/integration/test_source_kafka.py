@@ -54,6 +54,19 @@ def test_restart_loses_nothing(there: Callable[..., Place], client: str) -> None
 
 
 @both
+def test_empty_node_is_told_what_the_store_did_not_show_yet(there: Callable[..., Place], client: str) -> None:
+    """The log shows a commit, a new node is seen to be empty, and a reader fills in what the store still shows."""
+    here = there()
+    here.send(IDS)
+    here.cache(IDS)
+    for node in here.nodes.values():
+        node.fresh_from_start = True
+    here.member(client)
+    assert here.voided(IDS)
+    assert here.layouts() == 1
+
+
+@both
 @pytest.mark.parametrize("assignment", ["range", "cooperative"])
 def test_members_that_come_and_go_share_the_partitions_and_lose_nothing(
     there: Callable[..., Place], client: str, assignment: str

@@ -69,6 +69,7 @@ def decided(notes: Found = KNOWN, **but: Any) -> Begin | StartOver:
         "highest": 9,
         "empty": False,
         "end": {"log": "50"},
+        "horizon": {"log": "45"},
     }
     return begin("a", notes, **(facts | but))
 
@@ -93,8 +94,8 @@ def test_empty_node_that_did_not_count_goes_on_from_the_committed_offset() -> No
     assert decided(NONE, committed=committed, empty=True) == Begin({"log": "15"}, "the committed offset")
 
 
-def test_empty_node_of_a_new_consumer_goes_on_from_the_end() -> None:
-    assert decided(NONE, committed=None, empty=True) == Begin({"log": "50"}, "the log's end: it is empty")
+def test_empty_node_of_a_new_consumer_goes_on_from_before_what_the_store_may_not_show_yet() -> None:
+    assert decided(NONE, committed=None, empty=True) == Begin({"log": "45"}, "the log's end: it is empty")
 
 
 def test_first_consumer_reads_from_the_start() -> None:
