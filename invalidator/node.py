@@ -8,55 +8,20 @@ wait no longer.
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import tenacity
 
 from cachelib.backends.base import Backend
 from cachelib.errors import CacheError, CacheFull, LogGap, StoreError
-from cachelib.stores.base import Store
-from invalidator.epochs import Amnesty, Epochs
+from invalidator.connecting import connect
+from invalidator.duties import Duties
 from invalidator.feed import Feed
-from invalidator.logs import Log
-from invalidator.metrics import Metrics
-from invalidator.positions import Begin, StartOver, begin, found, note_names
 from invalidator.session import Session
-from invalidator.settings import ApplySettings
 from invalidator.sources.base import Committed, Positions, covers, merged, of_now
 from invalidator.tally import Rate
-from invalidator.watermark import Proof
-from invalidator.work import Window, Work
-
-
-@dataclass(frozen=True, slots=True)
-class Duties:
-    """What all workers share.
-
-    `start_over(why, anew)`: give everything new epochs; unless `anew`, those are good that were given
-    since the store last went back. `identity`: who the store is, and how often it went back, as the
-    service last saw it; a change makes every worker connect anew. `highest`: the highest version
-    that the store has given out, None where it does not tell. `turn_s`: a worker with nothing to do
-    looks up so often.
-    """
-
-    settings: ApplySettings
-    namespace: str
-    consumer: str
-    store: Store
-    window: Window
-    epochs: Epochs
-    metrics: Metrics
-    log: Log
-    start_over: Callable[[str, bool], Amnesty]
-    identity: Callable[[], tuple[str, int]]
-    highest: Callable[[], int | None]
-    committed: Callable[[], Committed | None]
-    turn_s: float = 0.1
-    clock_s: Callable[[], float] = time.monotonic
-    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+from invalidator.work import Work
 
 
 class NodeWorker:
@@ -151,6 +116,8 @@ class NodeWorker:
         works = self._next(session)
         now_s = self._duties.clock_s()
         due = now_s - session.checked_at_s >= self._duties.settings.positions_s
+        if due:
+            session.others.look(session)
         if due or any(work.effects for work in works):
             self._apply(session, works)
         else:
@@ -235,57 +202,10 @@ class NodeWorker:
         self._number, self._reading = None, False
         duties.window.leave(self.name)
         known = duties.identity()
-        end, now_us = self._feed.source.end(), duties.store.now_us()
-        horizon = self._feed.source.horizon()  # before it is seen to be empty: what is filled then may miss what comes
-        instance = self._backend.instance()
-        names = [name for at in end for name in note_names(duties.namespace, duties.consumer, at)]
-        raw = self._backend.read_notes(names)
-        notes = found(list(end), raw)
-        # Another member may have been writing them until a moment ago, and so be further than we asked.
-        far = end if covers(end, notes.positions) else self._feed.source.end()
-        decision = begin(
-            self.name,
-            notes,
-            partitions=list(end),
-            committed=self._committed(end),
-            store=known[0],
-            highest=duties.highest(),
-            empty=self._empty(),
-            end=far,
-            horizon=horizon,
-            whole=self._feed.source.capability.whole,
-        )
-        session = Session(
-            backend=self._backend,
-            namespace=duties.namespace,
-            consumer=duties.consumer,
-            store=known[0],
-            instance=instance,
-            positions=self._begin(decision),
-            proof=Proof(now_us, end),
-            proves=self._feed.source.sees_all(),
-            turns=dict(notes.turns),
-            highest=notes.highest if isinstance(decision, Begin) else 0,
-        )
-        session.begun_anew = isinstance(decision, StartOver) or session.positions != notes.positions
-        session.noted = session.positions
-        if not session.begun_anew:
-            session.written = {name: note for name, note in zip(names, raw, strict=True) if note is not None}
-        session.check_instance()  # else the notes may be of another start of the server than the instance is
+        session = connect(self.name, self._backend, self._feed.source, duties, known[0], self._committed)
         self._connected_to = known
         duties.metrics.node_up.labels(self.name).set(1)
         return session
-
-    def _begin(self, decision: Begin | StartOver) -> Positions:
-        duties = self._duties
-        if isinstance(decision, StartOver):
-            duties.log.error("what a node holds cannot be trusted", node=self.name, why=decision.why)
-            duties.metrics.connects.labels(self.name, decision.why).inc()
-            return duties.start_over(decision.why, False).positions
-        positions = merged(decision.positions, duties.epochs.pardoned(decision.positions))
-        duties.log.info("node connected", node=self.name, goes_on_from=decision.why, positions=dict(positions))
-        duties.metrics.connects.labels(self.name, decision.why).inc()
-        return positions
 
     def _committed(self, end: Positions) -> Committed | None:
         """The committed offset, as far as this node is concerned: if it counts, that is what it surely knows."""
@@ -294,8 +214,3 @@ class NodeWorker:
             return committed
         others = committed.positions if committed is not None and self.name in committed.counted else {}
         return Committed({**others, **confirmed}, frozenset((self.name,)))
-
-    def _empty(self) -> bool:
-        """Whether the node surely keeps nothing. Few backends can tell."""
-        tells = getattr(self._backend, "empty", None)
-        return bool(tells()) if callable(tells) else False

@@ -45,6 +45,8 @@ class Found:
     stores: frozenset[str]
     logs: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By partition, the logs that its notes are of."""
+    watermarks_us: Mapping[str, int] = field(default_factory=dict)
+    """By partition, up to when each of its commits is applied, where the notes say so."""
 
 
 NOTHING_FOUND = Found({}, {}, 0, frozenset())
@@ -81,7 +83,9 @@ def decode_note(raw: bytes | None) -> Note | None:
         plain = json.loads(raw or b"null")
         if plain is None or plain["format"] != FORMAT:
             return None
-        return Note(str(plain["since"]), str(plain["upto"]), int(plain["highest"]), str(plain["store"]))
+        watermark_us = plain.get("watermark_us")
+        told_us = int(watermark_us) if watermark_us is not None else None
+        return Note(str(plain["since"]), str(plain["upto"]), int(plain["highest"]), str(plain["store"]), told_us)
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -92,24 +96,29 @@ def found(partitions: Sequence[str], raw: Sequence[bytes | None]) -> Found:
     turns: dict[str, int] = {}
     kept: list[Note] = []
     logs: dict[str, frozenset[str]] = {}
+    watermarks_us: dict[str, int] = {}
     for number, partition in enumerate(partitions):
         notes = [decode_note(one) for one in raw[2 * number : 2 * number + 2]]
         kept += [note for note in notes if note is not None]
         logs[partition] = frozenset(log_of(note.upto) for note in notes if note is not None)
-        position = _joined(notes)
-        if position is not None:
-            positions[partition] = position
-            turns[partition] = _turn(notes)
+        note = _joined(notes)
+        if note is None:
+            continue
+        positions[partition] = note.upto
+        turns[partition] = _turn(notes)
+        if note.watermark_us is not None:
+            watermarks_us[partition] = note.watermark_us
     highest = max((note.highest for note in kept), default=0)
-    return Found(positions, turns, highest, frozenset(note.store for note in kept), logs)
+    return Found(positions, turns, highest, frozenset(note.store for note in kept), logs, watermarks_us)
 
 
-def _joined(notes: Sequence[Note | None]) -> str | None:
+def _joined(notes: Sequence[Note | None]) -> Note | None:
+    """The one up to which nothing is missing."""
     present = sorted((note for note in notes if note is not None), key=lambda note: note.upto)
     if not present:
         return None
     last = present[-1]
-    return last.upto if len(present) == 1 or last.since <= present[0].upto else present[0].upto
+    return last if len(present) == 1 or last.since <= present[0].upto else present[0]
 
 
 def _turn(notes: Sequence[Note | None]) -> int:

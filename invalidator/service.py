@@ -16,6 +16,7 @@ from cachelib.errors import ConfigError, LogGap, StoreError
 from cachelib.stores.base import Store
 from invalidator.books import Books
 from invalidator.dead_letters import DeadLetters
+from invalidator.duties import Duties
 from invalidator.epochs import Epochs
 from invalidator.feed import Feed
 from invalidator.fleet import Fleet
@@ -24,7 +25,7 @@ from invalidator.lineage import Lineage
 from invalidator.logs import Log
 from invalidator.looks import BySnapshot, Looks, SettleDelay, Visibility
 from invalidator.metrics import Metrics
-from invalidator.node import Duties, NodeWorker
+from invalidator.node import NodeWorker
 from invalidator.rules import Rules
 from invalidator.settings import Settings
 from invalidator.sources.base import ChangeSource, Positions, covers, merged

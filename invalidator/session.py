@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -11,8 +11,8 @@ from cachelib.effects import Effect, coalesce
 from cachelib.errors import CacheError, CacheFull, CacheUnavailable
 from cachelib.layout import Layout
 from cachelib.model import Answer, Name, Op
-from invalidator.positions import Note, encode_note, encode_proof, note_names, proof_name
-from invalidator.sources.base import Positions, merged
+from invalidator.positions import Note, encode_note, encode_proof, found, note_names, proof_name
+from invalidator.sources.base import Positions, merged, of_now
 from invalidator.watermark import Proof
 from invalidator.work import Work
 
@@ -31,6 +31,35 @@ def batch_for(layout: Layout, namespace: str, effects: Sequence[Effect]) -> list
 
 
 @dataclass(slots=True)
+class Others:
+    """The partitions that other members read. How far the node is in those, the notes of those members on it say.
+
+    `all_known`: there are no partitions but ours and these.
+    """
+
+    partitions: Sequence[str]
+    all_known: Callable[[], bool]
+    positions: Positions = field(default_factory=dict)
+    watermarks_us: Mapping[str, int] = field(default_factory=dict)
+
+    def look(self, session: Session) -> None:
+        """Read their notes. Raises `CacheUnavailable`."""
+        if not self.partitions:
+            return
+        names = [name for at in self.partitions for name in note_names(session.namespace, session.consumer, at)]
+        notes = found(self.partitions, session.backend.read_notes(names))
+        ours = notes.stores <= {session.store}
+        self.positions = of_now(notes.positions, session.proof.target) if ours else {}
+        self.watermarks_us = {at: us for at, us in notes.watermarks_us.items() if at in self.positions}
+
+    def watermark_us(self, ours_us: int | None) -> int | None:
+        """Up to when every commit is applied here, by them and by us; None where one of them does not say."""
+        theirs = [self.watermarks_us.get(at) for at in self.partitions]
+        known = [one for one in (ours_us, *theirs) if one is not None]
+        return min(known) if len(known) == 1 + len(self.partitions) else None
+
+
+@dataclass(slots=True)
 class Session:
     """What is known of a node since it was last connected to.
 
@@ -46,10 +75,11 @@ class Session:
     instance: str
     positions: Positions
     proof: Proof
-    proves: bool = True
-    """All partitions are read here, so what is applied here can prove that the node is fresh."""
+    others: Others = field(default_factory=lambda: Others([], lambda: True))
     turns: dict[str, int] = field(default_factory=dict)
     highest: int = 0
+    watermark_us: int | None = None
+    """Up to when every commit in the partitions read here is applied here."""
     begun_anew: bool = False
     noted: Positions = field(default_factory=dict)
     confirmed: Positions = field(default_factory=dict)
@@ -67,7 +97,7 @@ class Session:
         for work in works:
             self.positions = merged(self.positions, work.after)
             if work.watermark_us is not None:
-                self.proof.watermark_us = max(self.proof.watermark_us or 0, work.watermark_us)
+                self.watermark_us = max(self.watermark_us or 0, work.watermark_us)
 
     def apply(self, works: Sequence[Work], layout: Layout, now_ms: int) -> list[Answer]:
         """Tell the node. Raises `CacheUnavailable`, after which nothing is known of what it did.
@@ -79,7 +109,8 @@ class Session:
         self.skip(works)
         self.highest = max([self.highest, *(work.highest for work in works)])
         settled = layout.next is None
-        self.proof.learn(self.positions, None, settled=settled)
+        applied = merged(self.positions, self.others.positions)
+        self.proof.learn(applied, self.others.watermark_us(self.watermark_us), settled=settled)
         notes = dict(self._notes(self.noted))
         try:
             results = self.backend.apply(batch, notes | self._proof(settled=settled), now_ms)
@@ -119,7 +150,7 @@ class Session:
             names = note_names(self.namespace, self.consumer, partition)
             if self._says_so_already(since.get(partition), upto, names):
                 continue
-            note = Note(since.get(partition, ""), upto, self.highest, self.store, self.proof.watermark_us)
+            note = Note(since.get(partition, ""), upto, self.highest, self.store, self.watermark_us)
             raw = encode_note(note)
             turn = self.turns.get(partition, 0)
             self.turns[partition] = 1 - turn
@@ -128,12 +159,12 @@ class Session:
 
     def _says_so_already(self, since: str | None, upto: str, names: Sequence[Name]) -> bool:
         """A partition that stands still needs no new note; and if another member has it by now, no old one from us."""
-        still = since == upto and self.proof.watermark_us is None and not self.begun_anew
+        still = since == upto and self.watermark_us is None and not self.begun_anew
         return still and any(name in self.written for name in names)
 
     def _proof(self, *, settled: bool) -> dict[Name, bytes]:
-        if not (self.proof.caught_up and self.proves):
+        if not (self.proof.caught_up and self.others.all_known()):
             return {}
         claim_us = self.proof.claim_us(settled=settled)
-        raw = encode_proof(self.instance, self.store, claim_us, len(self.positions))
+        raw = encode_proof(self.instance, self.store, claim_us, len(self.proof.target))
         return {proof_name(self.namespace): raw}

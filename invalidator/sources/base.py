@@ -79,7 +79,7 @@ class Poison:
 class Polled:
     """What one poll gave: the changes between two positions.
 
-    `watermark_us` is the store's clock up to which every commit of every partition is in this or an
+    `watermark_us` is the store's clock up to which every commit of the partitions read here is in this or an
     earlier poll; None where that is not known. `poison`: what between the positions could not be read.
     `placed`: it is settled which partitions are read here; perhaps none.
     """
@@ -122,8 +122,8 @@ class ChangeSource(Protocol):
         Then everything but `commit` is about those, and nothing comes until `seek`.
         """
 
-    def sees_all(self) -> bool:
-        """Whether all partitions are read here; else nobody may claim by what is read here that a node is fresh."""
+    def partitions(self) -> int:
+        """How many the log has, here and elsewhere, as far as is known now; 0 while that is unknown."""
 
     def poll(self, limit: int, timeout_s: float) -> Polled:
         """The next changes; after at most `timeout_s` an empty answer."""
@@ -145,6 +145,9 @@ class ChangeSource(Protocol):
 
     def end(self) -> Positions:
         """Behind the last change that is in the log."""
+
+    def elsewhere(self) -> Positions:
+        """`end` of the partitions that others read; what of those is applied to a node, only its notes tell."""
 
     def horizon(self) -> Positions:
         """Behind this is every change that a load which begins now may miss: where to begin with what is empty.

@@ -84,7 +84,7 @@ class KafkaSource:
                 at[part] = place(upto, log_of(at[part]))
         reading = self._records.read(records, {part.topic: log_of(position) for part, position in at.items()})
         self._at = at
-        watermark_us = self._records.watermark_us(self._parts) if self.sees_all() else None
+        watermark_us = self._records.watermark_us(self._parts, self._side.sizes)
         member, _ = self._place
         placed = member is not None and member.joined
         return Polled(
@@ -130,9 +130,9 @@ class KafkaSource:
         self._log.info("reads other partitions", partitions=sorted(map(label, self._parts)))
         return True
 
-    def sees_all(self) -> bool:
-        """See `ChangeSource.sees_all`."""
-        return len(self._parts) > 0 and len(self._parts) == self._side.partitions
+    def partitions(self) -> int:
+        """See `ChangeSource.partitions`."""
+        return sum(self._side.sizes.values())
 
     # --- where the log is --------------------------------------------------------------------
 
@@ -147,6 +147,10 @@ class KafkaSource:
     def end(self) -> Positions:
         """See `ChangeSource.end`."""
         return self._side.end(self._parts)
+
+    def elsewhere(self) -> Positions:
+        """See `ChangeSource.elsewhere`."""
+        return self._side.end(self._side.every() - self._parts)
 
     def horizon(self) -> Positions:
         """See `ChangeSource.horizon`: the records' timestamps say how far back that is."""

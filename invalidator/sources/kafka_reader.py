@@ -99,6 +99,10 @@ class KafkaReader:
         """See `ChangeSource.end`."""
         return self._source.end()
 
+    def elsewhere(self) -> Positions:
+        """See `ChangeSource.elsewhere`."""
+        return self._source.elsewhere()
+
     def horizon(self) -> Positions:
         """See `ChangeSource.horizon`."""
         return self._source.horizon()
@@ -122,9 +126,9 @@ class KafkaReader:
         """See `ChangeSource.moved`: it follows its source."""
         return False
 
-    def sees_all(self) -> bool:
-        """See `ChangeSource.sees_all`."""
-        return self._source.sees_all()
+    def partitions(self) -> int:
+        """See `ChangeSource.partitions`."""
+        return self._source.partitions()
 
     def reader(self, positions: Positions) -> ChangeSource:
         """See `ChangeSource.reader`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from invalidator.formats.base import Changes, DecodeFailed, Decoder, Heartbeat
@@ -81,13 +80,12 @@ class Records:
         """Reading goes on elsewhere: what was told so far may lie ahead of it."""
         self._told.clear()
 
-    def watermark_us(self, parts: Collection[Part]) -> int | None:
-        """Up to when every commit was read, if every partition there is says so and is read here."""
-        sizes = Counter(part.topic for part in parts)
+    def watermark_us(self, parts: Collection[Part], sizes: Mapping[str, int]) -> int | None:
+        """Up to when every commit in these was read, if all say so, and know of as many partitions as there are."""
         marks: list[int] = []
         for part in parts:
             told = self._told.get(part)
-            if told is None or told.watermark_us is None or told.partitions != sizes[part.topic]:
+            if told is None or told.watermark_us is None or told.partitions != sizes.get(part.topic):
                 return None
             marks.append(told.watermark_us)
         return min(marks, default=None)

@@ -28,14 +28,19 @@ class Side:
         self._group = group
         self._client: KafkaClient | None = None
         self._lock = threading.Lock()
-        self.partitions = 0
-        """Of all topics together, when they were last asked for."""
+        self.sizes: Mapping[str, int] = {}
+        """How many partitions each topic had when that was last asked for."""
 
     def topics(self) -> Mapping[str, Topic]:
         """Those that exist of the ones that are read."""
         found = self._ask("asking for the topics", lambda c, wait_s: c.topics(self._source.topics, wait_s))
-        self.partitions = sum(topic.partitions for topic in found.values())
+        self.sizes = {name: topic.partitions for name, topic in found.items()}
         return found
+
+    def every(self) -> frozenset[Part]:
+        """All partitions of all topics."""
+        sizes = ((name, topic.partitions) for name, topic in self.topics().items())
+        return frozenset(Part(name, number) for name, size in sizes for number in range(size))
 
     def check_topics(self) -> None:
         """Raise `ConfigError` where one that is to be read is missing."""

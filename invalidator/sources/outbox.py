@@ -31,9 +31,9 @@ class Outbox:
         """See `ChangeSource.moved`: there is one partition, and it is ours."""
         return False
 
-    def sees_all(self) -> bool:
-        """See `ChangeSource.sees_all`."""
-        return True
+    def partitions(self) -> int:
+        """See `ChangeSource.partitions`."""
+        return 1
 
     def poll(self, limit: int, timeout_s: float) -> Polled:
         """See `ChangeSource.poll`."""
@@ -66,6 +66,10 @@ class Outbox:
     def end(self) -> Positions:
         """See `ChangeSource.end`."""
         return {PARTITION: self._log.log_end()}
+
+    def elsewhere(self) -> Positions:
+        """See `ChangeSource.elsewhere`: there is one partition."""
+        return {}
 
     def horizon(self) -> Positions:
         """See `ChangeSource.horizon`: a SELECT shows nothing early."""

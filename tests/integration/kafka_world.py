@@ -16,6 +16,7 @@ from cachelib.layout import decode_layout, encode_layout, first_layout
 from cachelib.model import Item, Name, RowChange, value_of
 from cachelib.stores import SqlStore
 from invalidator.config import load
+from invalidator.formats.base import Heartbeat
 from invalidator.formats.relay import RelayEncoder
 from invalidator.logs import open_log
 from invalidator.rules import Rules
@@ -77,6 +78,12 @@ class Place:
         """A change of each of these customers."""
         changes = [RowChange("customers", "update", {"id": one}, version) for one in ids]
         self.send_raw([self._encoder.change(change) for change in changes], partition)
+
+    def beat(self, watermarks_us: Sequence[int], partitions: int = 4) -> None:
+        """A heartbeat of the relay in each of the first partitions."""
+        for partition, watermark_us in enumerate(watermarks_us):
+            beat = Heartbeat(watermark_us, watermark_us, partitions, "")
+            self.send_raw([(None, self._encoder.heartbeat(beat))], partition)
 
     def send_raw(self, records: Sequence[tuple[bytes | None, bytes | None]], partition: int | None = None) -> None:
         if self._producer is None:

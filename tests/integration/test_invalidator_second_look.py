@@ -91,8 +91,11 @@ class Slot:
     def moved(self) -> bool:
         return False
 
-    def sees_all(self) -> bool:
-        return True
+    def partitions(self) -> int:
+        return 1
+
+    def elsewhere(self) -> Positions:
+        return {}
 
     def rest(self) -> None: ...
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import json
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
+from invalidator.positions import proof_name
 from tests.conftest import revive
 from tests.integration.invalidator_daemon import until
 from tests.integration.kafka_world import CLIENTS, Place, place
@@ -122,6 +126,29 @@ def test_members_keep_the_positions_of_their_own_partitions(there: Callable[...,
     until(lambda: all(len(member.committed()) == 2 for member in members))
     until(lambda: sum(int(at.partition("@")[0]) for m in members for at in m.committed().values()) == len(IDS))
     assert not any(member.metric("retries_total") for member in members)  # nobody found notes of another
+
+
+def proof(here: Place) -> dict[str, Any]:
+    raw = here.nodes["memory://0"].read_notes([proof_name("lc")])[0]
+    return dict(json.loads(raw or b"{}"))
+
+
+@both
+def test_members_that_share_the_partitions_prove_together_how_fresh_a_node_is(
+    there: Callable[..., Place], client: str
+) -> None:
+    here = there()
+    members = [here.member(client, format="relay"), here.member(client, wait=False, format="relay")]
+    until(lambda: [member.partitions() for member in members] == [2, 2])
+    now_us = here.store.now_us() + 3_600_000_000  # any later one than when the members connected
+    here.beat([now_us + number for number in range(3)])
+    until(lambda: members[0].service.ready() and members[1].service.ready())
+    time.sleep(0.5)
+    assert proof(here).get("watermark_us") is None  # of one partition nobody knows
+    here.beat([now_us + number for number in range(4)])
+    until(lambda: proof(here).get("watermark_us") == now_us)
+    assert proof(here)["caught_up"] == here.nodes["memory://0"].instance()
+    assert proof(here)["partitions"] == 4
 
 
 @both

@@ -50,6 +50,13 @@ def test_two_notes_prove_the_later_only_where_they_join(
     assert notes.turns == {"log": turn}
 
 
+def test_watermark_is_that_of_the_note_up_to_which_nothing_is_missing() -> None:
+    old, new = (encode_note(Note("10", "20", 1, STORE, 100)), encode_note(Note("25", "30", 2, STORE, 200)))
+    assert at(old, new).watermarks_us == {"log": 100}
+    assert at(old, encode_note(Note("20", "30", 2, STORE, 200))).watermarks_us == {"log": 200}
+    assert at(note("10", "20"), None).watermarks_us == {}
+
+
 def test_each_partition_has_notes_of_its_own() -> None:
     notes = found(["0", "1"], [note("1", "2", 5), None, None, None])
     assert notes.positions == {"0": "2"}
