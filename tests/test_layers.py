@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
     {"model", "errors", "clock", "metrics"},
     # The two `base` are protocols, words without deeds, which everybody may speak.
     {"policy", "keys", "codecs", "entity", "effects", "breaker", "l1", "backends.base", "stores.base"},
+    {"slots"},
     {"item", "layout", "port", "world", "budget"},
     {"steps", "session"},
     {"drivers"},

@@ -166,7 +166,7 @@ DOCUMENT = json.loads(encode_layout(with_new_epochs(START, ["order"])))
         b"7",
         b'"text"',
         b"\xff",
-        json.dumps({**DOCUMENT, "format": 2}).encode(),
+        json.dumps({**DOCUMENT, "format": 3}).encode(),
         json.dumps({name: part for name, part in DOCUMENT.items() if name != "now"}).encode(),
         json.dumps({**DOCUMENT, "now": {}}).encode(),
         json.dumps({**DOCUMENT, "now": []}).encode(),
