@@ -175,7 +175,12 @@ class Daemon:
         return code
 
     def __enter__(self) -> Self:
-        return self.start().ready()
+        self.start()
+        try:
+            return self.ready()
+        except BaseException as error:
+            self.__exit__(type(error))
+            raise
 
     def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
         if self.process is None:

@@ -19,7 +19,7 @@ from cachelib.model import RowChange
 from invalidator.formats.relay import RelayEncoder
 from tests.conftest import revive
 from tests.integration.invalidator_daemon import CUSTOMERS, Daemon, Shop, client, invalidator, tier, until
-from tests.servers.kafka import PASSWORD, USER, KafkaServer
+from tests.servers.kafka import PASSWORD, USER, KafkaServer, bearer_token
 from tests.servers.kafka_python import KafkaProducer
 from tests.servers.ports import free_port
 
@@ -266,3 +266,58 @@ def test_login_over_tls_works(town: Town, secured: KafkaServer, library: str, me
     with made as daemon:
         until(lambda: daemon.metric("partitions") == 1)
     assert PASSWORD not in made.log_file.read_text()
+
+
+def _with_token(town: Town, secured: KafkaServer, library: str, folder: Path, token: str) -> Daemon:
+    (folder / "token").write_text(f"{token}\n")
+    login = {"security": "SASL_SSL", "mechanism": "OAUTHBEARER", "ca_file": str(secured.ca)}
+    source = {"topics": ["guarded"], "group": f"{library}-token", "client": library}
+    return Daemon(
+        folder,
+        town.shop.url,
+        [town.redis_url],
+        source={"kind": "kafka"},
+        kafka={"bootstrap": [secured.sasl_ssl], **login},
+        kafka_source={**source, "token_file": str(folder / "token")},
+    )
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_token_lets_in(town: Town, secured: KafkaServer, library: str, tmp_path: Path) -> None:
+    folder = tmp_path / "token"
+    folder.mkdir()
+    token = bearer_token()
+    made = _with_token(town, secured, library, folder, token)
+    with made as daemon:
+        until(lambda: daemon.metric("partitions") == 1)
+    assert token not in made.log_file.read_text()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_token_that_is_over_is_one_sentence(town: Town, secured: KafkaServer, library: str, tmp_path: Path) -> None:
+    folder = tmp_path / "token"
+    folder.mkdir()
+    token = bearer_token(life_s=-1000.0)
+    made = _with_token(town, secured, library, folder, token)
+    ended = invalidator(folder, "run", "--config", str(made.config))
+    said = [line for line in ended.stderr.splitlines() if line.startswith("invalidator:")]
+    assert ended.returncode == 2, ended.stderr
+    assert len(said) == 1, ended.stderr
+    assert "refuses the login" in said[0]
+    assert token not in ended.stderr
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_static_member_is_back_without_a_rebalance(town: Town, library: str) -> None:
+    """The other one keeps its partitions, and so is not placed anew; the one that was killed goes on with its own."""
+    named = {"session": "45s", "group": town.topic}  # a killed one stays in its group so long
+    first, second = (town.daemon(library, number, instance=f"pod-{number}", **named) for number in range(2))
+    until(lambda: [first.metric("partitions"), second.metric("partitions")] == [2, 2])
+    town.warm(IDS)
+    placed = [line["event"] for line in second.log()].count("placed anew")
+    first.kill()
+    town.change(IDS, "silver")
+    first.start().ready()
+    town.agrees(IDS, "silver")
+    assert [line["event"] for line in second.log()].count("placed anew") == placed
+    assert [first.metric("partitions"), second.metric("partitions")] == [2, 2]

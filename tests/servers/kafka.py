@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +37,14 @@ _SMALL: dict[str, object] = {
     "num.network.threads": 1,
     "num.io.threads": 2,
 }
+
+
+def bearer_token(life_s: float = 3600.0) -> str:
+    """A token without a signature, as the secured listeners take them."""
+    now_s = time.time()
+    parts = ({"alg": "none"}, {"sub": USER, "iat": now_s - 1, "exp": now_s + life_s})
+    encoded = (base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts)
+    return ".".join(encoded) + "."
 
 
 class Topics:
@@ -71,7 +81,8 @@ class KafkaServer(Topics, Server):
     """`KafkaServer(message_max_bytes=2000000)`: settings are those of server.properties, `_` for `.`.
 
     With `secured=True` it also listens on `sasl_ssl` and `sasl_plaintext`, where `USER` and `PASSWORD` are let in
-    by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512; `ca` is the authority's certificate. `port` stays open to all.
+    by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512, and whoever has a `bearer_token` by OAUTHBEARER; `ca` is the authority's
+    certificate. `port` stays open to all.
     """
 
     name = "kafka"
@@ -159,13 +170,15 @@ class KafkaServer(Topics, Server):
     def _security(self) -> dict[str, object]:
         plain = f'{_MODULE}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
         scram = f"{_MODULE}.scram.ScramLoginModule required;"
+        bearer = f"{_MODULE}.oauthbearer.OAuthBearerLoginModule required;"
         found: dict[str, object] = {
-            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": self._keystore,
         }
         for listener in ("sasl_ssl", "sasl_plaintext"):
             found[f"listener.name.{listener}.plain.sasl.jaas.config"] = plain
+            found[f"listener.name.{listener}.oauthbearer.sasl.jaas.config"] = bearer
             for strength in (256, 512):
                 found[f"listener.name.{listener}.scram-sha-{strength}.sasl.jaas.config"] = scram
         return found
