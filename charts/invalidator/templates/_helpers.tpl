@@ -112,14 +112,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
-{{/* A value as TOML writes it. Text, lists and inline values are the same as in JSON; a table has "=". */}}
+{{/* A value as TOML writes it. Text, numbers and lists of them are the same as in JSON; a table has "=". */}}
 {{- define "invalidator.toml" -}}
 {{- if kindIs "map" . -}}
 { {{- range $i, $name := keys . | sortAlpha }}{{ if $i }}, {{ end }}{{ $name | toJson }} = {{ include "invalidator.toml" (get $ $name) }}{{ end -}} }
-{{- else if kindIs "slice" . -}}
-[{{- range $i, $item := . }}{{ if $i }}, {{ end }}{{ include "invalidator.toml" $item }}{{ end -}}]
-{{- else if or (kindIs "float64" .) (kindIs "int64" .) (kindIs "int" .) -}}
-{{ int64 . }}
 {{- else -}}
 {{ . | toJson }}
 {{- end -}}
@@ -139,7 +135,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if .tls.caKey }}{{ $_ := set $kafka "ca_file" "/etc/invalidator/secrets/tls/ca.crt" }}{{ end -}}
 {{- if .tls.certKey }}{{ $_ := set $kafka "cert_file" "/etc/invalidator/secrets/tls/tls.crt" }}{{ $_ := set $kafka "key_file" "/etc/invalidator/secrets/tls/tls.key" }}{{ end -}}
 {{- end -}}
-{{- if $kafka }}{{ $_ := set $own "kafka" $kafka }}{{ end -}}
+{{- $_ := set $own "kafka" $kafka -}}
 {{- end -}}
 {{- $log := merge (dict) (get $all "log" | default dict) (dict "format" "json") -}}
 {{- $_ := set $all "log" $log -}}
