@@ -22,7 +22,7 @@ from invalidator.producer import NotSent, Outgoing, Producer
 from invalidator.sources.base import Record
 from tests.integration.invalidator_daemon import invalidator, until
 from tests.integration.relay_process import RelayProcess, changes, heartbeats, records
-from tests.servers.kafka import KafkaServer
+from tests.servers.kafka import PASSWORD, USER, KafkaServer
 from tests.servers.kafka_python import closing
 from tests.servers.ports import free_port
 
@@ -142,6 +142,24 @@ def test_relay_outlives_its_broker(store: SqlStore, sqlite_url: str, tmp_path: P
             assert relay.end() == 0
         versions = {change.version for _, change in changes(records(broker, "outlives"))}
         assert versions == {entry.change.version for entry in store.poll_changes("", 100).entries}
+
+
+def test_relay_logs_in_over_tls(store: SqlStore, sqlite_url: str, tmp_path: Path) -> None:
+    with KafkaServer(secured=True) as broker:
+        broker.create_topic("guarded", partitions=1)
+        login = {
+            "INVALIDATOR_KAFKA__SECURITY": "SASL_SSL",
+            "INVALIDATOR_KAFKA__MECHANISM": "SCRAM-SHA-512",
+            "INVALIDATOR_KAFKA__USER": USER,
+            "INVALIDATOR_KAFKA__PASSWORD": PASSWORD,
+            "INVALIDATOR_KAFKA__CA_FILE": str(broker.ca),
+        }
+        with RelayProcess(tmp_path, sqlite_url, broker.sasl_ssl, "guarded", **login) as relay:
+            write(store, 1, "guarded")
+            until(lambda: store.load_consumer("relay") == store.poll_changes("", 100).position)
+            assert relay.end() == 0
+        assert [change.key for _, change in changes(records(broker, "guarded"))] == [{"id": 1}]
+    assert PASSWORD not in (tmp_path / "relay.log").read_text()
 
 
 def test_topic_is_created_where_that_is_asked_for(
