@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +13,7 @@ import pytest
 from invalidator.metrics import Metrics
 from invalidator.settings import HttpSettings
 from invalidator.status import PAGE, StatusServer
+from tests.integration.browser import look
 
 GOOD: dict[str, Any] = {
     "what": "invalidator",
@@ -113,24 +110,6 @@ def served(status: dict[str, Any]) -> Iterator[str]:
         yield server.url
     finally:
         server.stop()
-
-
-def browser() -> str:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is missing: apt-get install chromium")
-        pytest.skip("chromium is missing: apt-get install chromium")
-    return found
-
-
-def look(url: str, *more: str) -> subprocess.CompletedProcess[str]:
-    """Open the page, wait until it has asked, and print what it has become."""
-    with tempfile.TemporaryDirectory() as home:
-        line = [browser(), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        line += [f"--user-data-dir={home}", "--no-first-run", "--disable-background-networking", "--no-proxy-server"]
-        line += ["--enable-logging=stderr", "--v=0", "--virtual-time-budget=4000", "--window-size=1200,900"]
-        return subprocess.run([*line, *more, url], capture_output=True, text=True, timeout=90, check=False)
 
 
 def text_of(url: str) -> str:
