@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from loadgen.plan import LONG_SHARE, NEAR, NEVER, Ask, Drain, End, Finding, Phase, Plan, Probe, Probed, Window
+from loadgen.probing import LONG_SHARE, NEAR, NEVER, Ask, Drain, End, Finding, Phase, Plan, Probe, Probed, Window
 
 
 @dataclass(frozen=True, slots=True)

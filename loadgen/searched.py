@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from loadgen.plan import End
+from loadgen.probing import End
 from loadgen.result import Host, NotAResult, RunResult
 
 SEARCH_SCHEMA = "loadgen-search/1"
@@ -54,7 +54,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any]
     config_hash: str
     end: str
-    """How it ended: one of `plan.End`."""
+    """How it ended: one of `probing.End`."""
     says: str
     """The finding in a sentence."""
     rate: float

@@ -9,7 +9,7 @@ from math import log
 import pytest
 
 from cachelib.errors import ConfigError
-from loadgen.plan import Drain, End, Finding, Plan, Probe, Window
+from loadgen.probing import Drain, End, Finding, Plan, Probe, Window
 from loadgen.search import State, begin
 
 SEEDS = range(100)
