@@ -22,11 +22,14 @@ from cachelib.errors import CacheUnavailable, ConfigError, DecodeError
 from cachelib.explain import Explanation, explain
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS
+from cachelib.lane import routed_async
 from cachelib.loops import LoopWorld
 from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
-from cachelib.nodes import Node, now_ms
+from cachelib.nodes import now_ms
+from cachelib.places import Given, Places
 from cachelib.policy import L1, Duration, Level, StoreBudget
+from cachelib.pool import Pool
 from cachelib.port import Found
 from cachelib.stores.base import AsyncStore
 from cachelib.transaction import AsyncTransaction, LoopTransaction
@@ -42,7 +45,7 @@ class AsyncCache:
 
     def __init__(
         self,
-        backend: str | AsyncBackend,
+        backend: Given[AsyncBackend],
         *,
         store: AsyncStore | None = None,
         entities: Iterable[Entity] = (),
@@ -52,17 +55,20 @@ class AsyncCache:
         breaker: Breaker | None = None,
         l1: L1 | None = None,
     ) -> None:
-        self.backend: AsyncBackend = async_from_url(backend) if isinstance(backend, str) else backend
+        places: Places[AsyncBackend] = Places(backend, async_from_url)
+        self.backend: AsyncBackend = places.first
+        """See `Cache`."""
         self.metrics = Metrics(listener)
         self._store = store
-        self._node = Node(self.backend, breaker)
-        self._breaker = self._node.breaker
+        world = LoopWorld()
+        self._pool = Pool(places, _as_it_is, breaker, world)
         self._abandoned: set[asyncio.Task[None]] = set()
         parts = Parts(
-            node=self._node,
+            pool=self._pool,
+            routed=routed_async,
             store=store,
             table_loader=getattr(store, "table_loader", None),
-            world=LoopWorld(),
+            world=world,
             abandon=self._abandon,
             namespace=namespace,
             budget=budget or StoreBudget(),
@@ -99,9 +105,9 @@ class AsyncCache:
                             lane.local()
                             return copy.value
                         stamp = lane.shelf.stamp
-                    if not self._breaker.failed:
+                    if not lane.breaker.failed:
                         try:
-                            raw = await self.backend.get(lane.prefix + lane.render(key))
+                            raw = await lane.get(lane.prefix + lane.render(key))
                             if raw is not None and plain_hit(raw, now_ms()):
                                 value = lane.value(raw)
                                 if not lane.hit() & HIT_SAMPLE:
@@ -110,7 +116,7 @@ class AsyncCache:
                                     lane.keep(key, raw, value, began, stamp)
                                 return value
                         except CacheUnavailable:
-                            self._breaker.failed_at(now_ms())
+                            lane.breaker.failed_at(now_ms())
                         except DecodeError:
                             pass
         found = await self._read(entity, key_of(entity, key, named), consistency, deadline)
@@ -229,7 +235,7 @@ class AsyncCache:
         """Finish what cancelled calls left behind, then close the connections to the cache."""
         if self._abandoned:
             await asyncio.wait(set(self._abandoned))
-        await self.backend.close()
+        await self._pool.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -244,11 +250,15 @@ class AsyncCache:
 
         async def execute() -> None:
             with suppress(CacheUnavailable):
-                await self._node.execute(name, op)
+                await self._pool.execute(name, op)
 
         task = asyncio.get_running_loop().create_task(execute())
         self._abandoned.add(task)
         task.add_done_callback(self._abandoned.discard)
+
+
+def _as_it_is(backend: AsyncBackend) -> AsyncBackend:
+    return backend
 
 
 def _written(tx: AsyncTransaction) -> Written:

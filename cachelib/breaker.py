@@ -25,6 +25,10 @@ class Breaker:
         self.opened = 0
         """How often it has opened."""
 
+    def another(self) -> Breaker:
+        """One with the same settings, for another node."""
+        return Breaker(self._failures, self._retry_ms)
+
     @property
     def open(self) -> bool:
         """Calls are refused, but for one now and then."""

@@ -21,7 +21,8 @@ from cachelib.errors import (
 from cachelib.loading import Loading
 from cachelib.metrics import LOADS, Tally
 from cachelib.model import Answer, Name, Op, Token
-from cachelib.nodes import Node, now_ms
+from cachelib.nodes import now_ms
+from cachelib.pool import Pool
 from cachelib.port import Landing, Loaded
 from cachelib.world import Abandon, World
 
@@ -32,7 +33,7 @@ class Call:
     def __init__(
         self,
         *,
-        node: Node,
+        node: Pool,
         world: World,
         budget: Budget,
         loading: Loading | None,

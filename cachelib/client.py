@@ -23,10 +23,13 @@ from cachelib.errors import CacheUnavailable, ConfigError, DecodeError
 from cachelib.explain import Explanation, explain
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS
+from cachelib.lane import routed
 from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
-from cachelib.nodes import Node, now_ms
+from cachelib.nodes import now_ms
+from cachelib.places import Given, Places
 from cachelib.policy import L1, Duration, Level, StoreBudget
+from cachelib.pool import Pool
 from cachelib.port import Found
 from cachelib.stores.base import Store
 from cachelib.threads import DirectBackend, DirectStore, DirectTransaction, ThreadWorld
@@ -40,7 +43,8 @@ class Cache:
 
     Args:
         backend: a URL (`redis://…`, `rediss://…`, `unix://…`, `memcached://host:port`,
-            `memory://`) or a backend.
+            `memory://`) or a backend. Several URLs, or a mapping of names to backends, are a pool:
+            the layout in the store says which node has which keys, and goes on from there.
         store: the authoritative store; see `cachelib.stores.SqlStore`.
         entities: every entity whose rows this process writes. One that is only read is met
             when it is first used; a writer must know all that its SQL may change.
@@ -57,7 +61,7 @@ class Cache:
 
     def __init__(
         self,
-        backend: str | Backend,
+        backend: Given[Backend],
         *,
         store: Store | None = None,
         entities: Iterable[Entity] = (),
@@ -67,17 +71,19 @@ class Cache:
         breaker: Breaker | None = None,
         l1: L1 | None = None,
     ) -> None:
-        self.backend: Backend = from_url(backend) if isinstance(backend, str) else backend
+        places: Places[Backend] = Places(backend, from_url)
+        self.backend: Backend = places.first
+        """The node that was given; of several the first."""
         self.metrics = Metrics(listener)
         self._store = store
-        self._node = Node(DirectBackend(self.backend), breaker)
-        self._breaker = self._node.breaker
-        self._get = self.backend.get
+        world = ThreadWorld()
+        self._pool = Pool(places, DirectBackend, breaker, world)
         parts = Parts(
-            node=self._node,
+            pool=self._pool,
+            routed=routed,
             store=None if store is None else DirectStore(store),
             table_loader=getattr(store, "table_loader", None),
-            world=ThreadWorld(),
+            world=world,
             abandon=self._abandon,
             namespace=namespace,
             budget=budget or StoreBudget(),
@@ -122,9 +128,9 @@ class Cache:
                             lane.local()
                             return copy.value
                         stamp = lane.shelf.stamp
-                    if not self._breaker.failed:
+                    if not lane.breaker.failed:
                         try:
-                            raw = self._get(lane.prefix + lane.render(key))
+                            raw = lane.get(lane.prefix + lane.render(key))
                             if raw is not None and plain_hit(raw, now_ms()):
                                 value = lane.value(raw)
                                 if not lane.hit() & HIT_SAMPLE:
@@ -133,7 +139,7 @@ class Cache:
                                     lane.keep(key, raw, value, began, stamp)
                                 return value
                         except CacheUnavailable:
-                            self._breaker.failed_at(now_ms())
+                            lane.breaker.failed_at(now_ms())
                         except DecodeError:
                             pass  # the steps know what to do about it
         found = self._read(entity, key_of(entity, key, named), consistency, deadline)
@@ -270,7 +276,7 @@ class Cache:
 
     def close(self) -> None:
         """Close the connections to the cache. The store is its owner's to close."""
-        self.backend.close()
+        run_now(self._pool.close())
 
     def __enter__(self) -> Self:
         return self
@@ -282,7 +288,7 @@ class Cache:
 
     def _abandon(self, name: Name, op: Op) -> None:
         with suppress(CacheUnavailable):  # the lease ends by itself
-            run_now(self._node.execute(name, op))
+            run_now(self._pool.execute(name, op))
 
 
 def _written(tx: Transaction) -> Written:

@@ -17,14 +17,14 @@ from cachelib.entity import Entity
 from cachelib.errors import CacheError, CacheUnavailable, ConfigError
 from cachelib.keys import Key
 from cachelib.l1 import Near
-from cachelib.lane import Lane
+from cachelib.lane import Lane, Routed, way
 from cachelib.layout import Layout, with_mode, with_new_epochs, with_strong
 from cachelib.loading import Loading, TableLoaderOf
 from cachelib.metrics import READS, Metrics, Tally
 from cachelib.model import Name, Revoke
-from cachelib.nodes import Node
 from cachelib.plans import hit, level_of, may_look, plan_of
 from cachelib.policy import L1, Duration, Eventual, Level, Mode, StoreBudget, Strong, duration_ms
+from cachelib.pool import Pool
 from cachelib.port import Found
 from cachelib.steps import ReadPlan, read
 from cachelib.stores.base import AsyncStore
@@ -47,7 +47,8 @@ class Known:
 class Parts:
     """What a face builds the core from."""
 
-    node: Node
+    pool: Pool
+    routed: Routed
     store: AsyncStore | None
     table_loader: TableLoaderOf | None
     world: World
@@ -66,11 +67,11 @@ class Core:
         _check_namespace(parts.namespace)
         self.parts = parts
         self.namespace = parts.namespace
-        self.node = parts.node
+        self.node = parts.pool
         self.store = parts.store
         self.metrics = parts.metrics
         self.budget = Budget(parts.budget, parts.world)
-        self.layout = LayoutView(parts.store, parts.world, parts.metrics.tally("*").note)
+        self.layout = LayoutView(parts.store, parts.world, parts.metrics.tally("*").note, parts.pool.names)
         self.near = Near(parts.l1)
         self.known: dict[Entity, Known] = {}
         for entity in parts.entities:
@@ -119,15 +120,19 @@ class Core:
 
     def names(self, view: View, entity: Entity, text: bytes) -> tuple[Name, ...]:
         """Where the item is, and where it is going to be while the layout changes."""
-        return tuple(prefix + text for prefix in view.layout.prefixes(self.namespace, entity.name))
+        self.node.learn(view.layout)
+        return view.layout.names(self.namespace, entity.name, text)
 
     def lane(self, view: View, known: Known) -> Lane | None:
         """The hit path of an entity; None where each read has to be thought about."""
         entity, layout = known.entity, view.layout
-        prefixes = layout.prefixes(self.namespace, entity.name)
-        if layout.mode(entity.name) is Mode.BYPASS or (entity.strong and (len(prefixes) > 1 or view.unread)):
+        if layout.mode(entity.name) is Mode.BYPASS or (entity.strong and view.unread):
             return None
-        lane = Lane(entity, prefixes[0], known.tally, self.near.shelf(entity, layout.number))
+        self.node.learn(layout)
+        route = way(self.node, layout, self.namespace, entity, self.parts.routed)
+        if route is None:
+            return None
+        lane = Lane(entity, route, known.tally, self.near.shelf(entity, layout.number))
         view.lanes[entity] = lane
         return lane
 

@@ -1,24 +1,44 @@
-"""A lane: what the hit path of one entity needs, ready made for as long as the layout stands."""
+"""A lane: what the hit path of one entity needs, ready made for as long as the layout stands.
+
+With one node, a name is `prefix` and the key's text, and `get` is the backend's own. In a pool the prefix is
+empty and `get` finds the way by the key's slot; it answers None where the steps have to be asked.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+from zlib import crc32
 
+from cachelib.breaker import Breaker
 from cachelib.entity import Entity
 from cachelib.envelope import HEADER_BYTES, seen
+from cachelib.errors import CacheUnavailable
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS, Copy, Shelf
+from cachelib.layout import Layout
 from cachelib.metrics import Tally
+from cachelib.nodes import now_ms
+from cachelib.pool import Pool
+from cachelib.slots import SLOTS
+
+Get: TypeAlias = Callable[[bytes], Any]
+Route: TypeAlias = tuple[bytes, Get, Breaker]
+Routed: TypeAlias = Callable[[Sequence[Route | None]], Get]
+
+_MASK = SLOTS - 1
+NEVER = Breaker()
+"""For a pool's lane: its routes have a breaker for each node."""
 
 
 class Lane:
     """See the module."""
 
-    __slots__ = ("hit", "local", "near", "prefix", "render", "shelf", "tally", "unpack")
+    __slots__ = ("breaker", "get", "hit", "local", "near", "prefix", "render", "shelf", "tally", "unpack")
 
-    def __init__(self, entity: Entity, prefix: bytes, tally: Tally, shelf: Shelf | None) -> None:
-        self.prefix = prefix
+    def __init__(self, entity: Entity, route: Route, tally: Tally, shelf: Shelf | None) -> None:
+        self.prefix, self.get, self.breaker = route
         self.render = entity.template.render
         self.unpack = entity.packer.unpack
         self.tally = tally
@@ -46,3 +66,67 @@ class Lane:
             at = key if key.__class__ in PLAIN_KEYS else text
             version, as_of_us = seen(raw)
             self.shelf.keep(at, text, stamp, Copy(value, began + self.shelf.ttl_s, text, len(raw), version, as_of_us))
+
+
+def way(pool: Pool, layout: Layout, namespace: str, entity: Entity, routed: Routed) -> Route | None:
+    """Where the hit path of an entity asks. None: each read has to be thought about (I13)."""
+    if layout.now.slots is not None:
+        return b"", routed(_routes(pool, layout, namespace, entity)), NEVER
+    prefixes, node = layout.prefixes(namespace, entity.name), pool.first
+    return None if entity.strong and len(prefixes) > 1 else (prefixes[0], node.direct_get, node.breaker)
+
+
+def _routes(pool: Pool, layout: Layout, namespace: str, entity: Entity) -> list[Route | None]:
+    """The route of each slot. None where the steps have to be asked: its node is a stranger, or (I13) an entity that
+    is read as strong is moving there."""
+    made: dict[tuple[bytes, ...], Route | None] = {}
+    routes = []
+    for slot, owner in enumerate(layout.now.slots.owners if layout.now.slots is not None else ()):
+        prefixes = layout.prefixes(namespace, entity.name, slot)
+        if prefixes not in made:
+            moving = entity.strong and len(prefixes) > 1
+            made[prefixes] = None if moving else _route(pool, owner, prefixes[0])
+        routes.append(made[prefixes])
+    return routes
+
+
+def _route(pool: Pool, owner: str, prefix: bytes) -> Route | None:
+    try:
+        node = pool.node(owner)
+    except CacheUnavailable:
+        return None  # the steps say so, or ask the store
+    return prefix, node.direct_get, node.breaker
+
+
+def routed(routes: Sequence[Route | None]) -> Get:
+    """A `get` by the key's slot, for threads. None among the routes: that slot is moving, ask the steps."""
+
+    def get(text: bytes) -> bytes | None:
+        route = routes[crc32(text) & _MASK]
+        if route is None or route[2].failed:
+            return None
+        try:
+            raw: bytes | None = route[1](route[0] + text)
+        except CacheUnavailable:
+            route[2].failed_at(now_ms())
+            return None
+        return raw
+
+    return get
+
+
+def routed_async(routes: Sequence[Route | None]) -> Get:
+    """`routed`, awaited."""
+
+    async def get(text: bytes) -> bytes | None:
+        route = routes[crc32(text) & _MASK]
+        if route is None or route[2].failed:
+            return None
+        try:
+            raw: bytes | None = await route[1](route[0] + text)
+        except CacheUnavailable:
+            route[2].failed_at(now_ms())
+            return None
+        return raw
+
+    return get

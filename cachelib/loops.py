@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from cachelib.model import Name
@@ -80,6 +80,18 @@ class LoopWorld:
     async def sleep(self, seconds: float) -> None:
         """See `World.sleep`."""
         await asyncio.sleep(seconds)
+
+    async def together(self, calls: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """See `World.together`."""
+        if len(calls) == 1:
+            await calls[0]
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                for call in calls:
+                    group.create_task(call)
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
 
     async def within(self, seconds: float, call: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
         """See `World.within`: what is not done in time is cancelled."""

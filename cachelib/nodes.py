@@ -1,12 +1,10 @@
-"""A cache node as the core sees it: a backend behind a breaker.
-
-One node for now; the pools and the gutter come with the layout of several nodes, here.
-"""
+"""A cache node as the core sees it: a backend behind a breaker. Several are a pool (`pool.py`)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from cachelib.backends.base import AsyncBackend, Batch, Results
 from cachelib.breaker import Breaker
@@ -22,10 +20,10 @@ def now_ms() -> int:
 class Guard:
     """`with guard:` around each call of a node: refuses at once while the node does not answer."""
 
-    __slots__ = ("_kind", "breaker")
+    __slots__ = ("_node", "breaker")
 
-    def __init__(self, kind: str, breaker: Breaker) -> None:
-        self._kind = kind
+    def __init__(self, node: str, breaker: Breaker) -> None:
+        self._node = node
         self.breaker = breaker
 
     def __enter__(self) -> None:
@@ -35,7 +33,7 @@ class Guard:
         """Raise `CacheUnavailable` where the node is not to be asked now."""
         if self.breaker.failed and not self.breaker.lets_through(now_ms()):
             raise CacheUnavailable(
-                f"the {self._kind} node failed several calls in a row and is left alone for a moment;"
+                f"the {self._node} failed several calls in a row and is left alone for a moment;"
                 " reads ask the store meanwhile, within the store budget"
             )
 
@@ -49,11 +47,15 @@ class Guard:
 class Node:
     """A backend that fails at once while its server does not answer."""
 
-    def __init__(self, backend: AsyncBackend, breaker: Breaker | None = None) -> None:
+    def __init__(self, backend: AsyncBackend, breaker: Breaker | None = None, name: str = "") -> None:
+        self.name = name
+        """What the layout calls it; "" for the one that a layout without names means."""
         self.backend = backend
         self.capability = backend.capability
+        self.direct_get: Callable[[Name], Any] = getattr(backend, "direct_get", backend.get)
+        """The hit path's own way to the backend's `get`, past the guard."""
         self.breaker = breaker or Breaker()
-        self.guard = Guard(self.capability.kind, self.breaker)
+        self.guard = Guard(f"{self.capability.kind} node{name and f' {name}'}", self.breaker)
 
     async def get(self, name: Name) -> bytes | None:
         """See `Backend.get`."""

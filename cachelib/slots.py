@@ -67,6 +67,14 @@ def first_slots(nodes: Sequence[str]) -> Slots:
     return _moved(_checked(nodes), [("", "")] * SLOTS)
 
 
+def fixed_slots(nodes: Sequence[str]) -> Slots:
+    """The slots of a pool that no store keeps a layout of: whoever is given the same nodes has the same tenures."""
+    checked = _checked(nodes)
+    names = {node: hashlib.blake2b(node.encode(), digest_size=5).hexdigest() for node in checked}
+    owners = _owners(frozenset(checked))
+    return Slots(checked, owners, tuple(names[owner] for owner in owners))
+
+
 def with_nodes(slots: Slots, nodes: Sequence[str]) -> Slots:
     """The same pool with these nodes: what has to move moves, under new tenures. Raises `ConfigError`."""
     return _moved(_checked(nodes), list(zip(slots.owners, slots.tenures, strict=True)))

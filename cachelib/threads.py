@@ -111,6 +111,16 @@ class ThreadWorld:
         """See `World.sleep`."""
         time.sleep(seconds)
 
+    async def together(self, calls: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """See `World.together`: one after the other. Where all answer, threads would cost more than they save."""
+        waiting = list(calls)
+        try:
+            while waiting:
+                await waiting.pop(0)
+        finally:
+            for call in waiting:
+                call.close()
+
     async def within(self, seconds: float, call: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
         """See `World.within`: in a thread, as nothing else gets out of a driver that waits for ever."""
         raised: list[BaseException] = []
@@ -135,6 +145,8 @@ class DirectBackend:
     def __init__(self, backend: Backend) -> None:
         self.capability = backend.capability
         self._backend = backend
+        self.direct_get = backend.get
+        """What the hit path calls: no coroutine in between."""
 
     async def get(self, name: Name) -> bytes | None:
         """See `Backend.get`."""

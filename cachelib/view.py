@@ -7,7 +7,8 @@ by the old one while the store cannot be asked: then nobody can change the layou
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from random import random
 from typing import Any
 
 from cachelib.entity import Entity
@@ -21,7 +22,9 @@ from cachelib.layout import (
     decode_layout,
     encode_layout,
     first_layout,
+    with_nodes,
 )
+from cachelib.slots import fixed_slots
 from cachelib.stores.base import AsyncStore
 from cachelib.world import World
 
@@ -29,6 +32,8 @@ CHANGE_TRIES = 20
 """Publishing a change is tried so often against others who publish at the same time."""
 PATIENCE_S = 0.5
 """A reader that has a view waits so long for a newer one; a writer or a strong reader as long as it takes."""
+LEFT_S = 2.0
+"""A change that waits so much longer than it must was left by its publisher: whoever sees that makes it current."""
 SETTLE_TRIES = 10
 """A publisher waits for at most so many changes published on top of its own."""
 
@@ -69,22 +74,27 @@ class View:
         return time.monotonic() < self.lease_until
 
 
-def fixed_view() -> View:
-    """For a cache without a store: nothing ever moves."""
-    view = View(Layout(0, Placing("0", "0")), None, 0.0)
+def fixed_view(nodes: Sequence[str] = ()) -> View:
+    """For a cache without a store: nothing ever moves, and every process that is given the same nodes agrees."""
+    view = View(Layout(0, Placing("0", "0", slots=fixed_slots(nodes) if nodes else None)), None, 0.0)
     view.refresh_at = view.lease_until = float("inf")
     return view
 
 
 class LayoutView:
-    """Keeps the view current."""
+    """Keeps the view current. `nodes`: those of the pool that this process was given, for a layout that names none."""
 
-    def __init__(self, store: AsyncStore | None, world: World, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: AsyncStore | None, world: World, note: Callable[[str], None], nodes: Sequence[str] = ()
+    ) -> None:
         self._store = store
         self._world = world
         self._note = note
+        self._nodes = nodes
         self._reading = 0.0
-        self.view: View | None = None if store is not None else fixed_view()
+        self._left: tuple[int, float] = 0, 0.0
+        """A change that is to become current, and since when it was seen to wait."""
+        self.view: View | None = None if store is not None else fixed_view(nodes)
 
     async def current(self) -> View:
         """The view, read anew where that is due. Raises `StoreError` if there never was one."""
@@ -111,10 +121,11 @@ class LayoutView:
     async def read(self, *, required: bool = False) -> View:
         """Read the layout now. `required`: an old view under an old lease will not do."""
         if self._store is None:
-            return self.view or fixed_view()
+            return self.view or fixed_view(self._nodes)
         old, began = self.view, time.monotonic()
         try:
             document = await self._store.read_layout() or await self._first(self._store)
+            document = await self._looked_after(self._store, document, began)
         except StoreError:
             self._note("layout_unread")
             if old is None or required:
@@ -135,12 +146,36 @@ class LayoutView:
         return view
 
     async def _first(self, store: AsyncStore) -> bytes:
-        document = encode_layout(first_layout())
+        document = encode_layout(first_layout(self._nodes))
         try:
             await store.write_layout(document, None)
         except LayoutConflict:
             return await store.read_layout() or document
         return document
+
+    async def _looked_after(self, store: AsyncStore, document: bytes, now: float) -> bytes:
+        """The document, after what nobody else may do: name this pool's nodes, complete what its publisher left."""
+        old = self.view
+        if old is not None and old.document == document and old.layout.next is None:
+            return document  # of nearly every reading
+        layout = decode_layout(document)
+        changed = layout
+        if layout.next is not None:
+            number, since = self._left
+            if number != layout.number:
+                self._left = layout.number, now
+            elif now - since > 2 * LEASE_MS / 1000 + LEFT_S * (1 + random()):
+                changed = completed(layout)
+        elif self._nodes and not layout.pooled:
+            changed = with_nodes(layout, self._nodes)
+        if changed is layout:
+            return document
+        written = encode_layout(changed)
+        try:
+            await store.write_layout(written, document)
+        except LayoutConflict:
+            return await store.read_layout() or document
+        return written
 
     async def publish(self, change: Callable[[Layout], Layout]) -> Layout:
         """Write a changed layout over the one in the store."""

@@ -7,7 +7,7 @@ the core to its end in the calling thread; `loops.py` has the one of an asyncio 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any, Protocol
 
 from cachelib.model import Name, Op
@@ -63,6 +63,9 @@ class World(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass."""
+
+    async def together(self, calls: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Run all of them to their ends, at once where this world can. They raise nothing but interruptions."""
 
     async def within(self, seconds: float, call: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
         """Run a call, but wait for it no longer than this. False: it is not done, and ends by itself some time.

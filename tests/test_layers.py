@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
     {"steps", "session"},
     {"drivers"},
     # Handed to the faces: the core never imports them.
-    {"envelope", "nodes", "backends", "stores"},
+    {"envelope", "nodes", "places", "pool", "backends", "stores"},
     {
         *("asked", "lane", "threads", "loops", "loading", "plans", "call", "view", "core", "commit"),
         *("client", "aio", "transaction", "explain"),

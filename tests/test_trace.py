@@ -24,6 +24,7 @@ MISS_OF_THE_CACHE = {
     *("client.py", "asked.py", "core.py", "plans.py", "view.py", "drivers.py", "steps.py", "call.py", "loading.py"),
     *(
         "nodes.py",
+        "pool.py",
         "breaker.py",
         "threads.py",
         "budget.py",

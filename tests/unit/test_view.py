@@ -10,17 +10,19 @@ from typing import Any, TypeVar
 import pytest
 
 from cachelib import Eventual, Strong
-from cachelib.backends import Memory
+from cachelib.backends import Memory, from_url
 from cachelib.core import Core, Parts
 from cachelib.drivers import run_now
 from cachelib.entity import Entity
 from cachelib.errors import ConfigError, LayoutConflict, StoreError
+from cachelib.lane import routed
 from cachelib.layout import LEASE_MS, REFRESH_MS, decode_layout, encode_layout, first_layout, with_mode, with_new_epochs
 from cachelib.loops import LoopWorld
 from cachelib.metrics import Metrics
 from cachelib.model import Fill, Get, value_of
-from cachelib.nodes import Node
+from cachelib.places import Places
 from cachelib.policy import Mode, StoreBudget
+from cachelib.pool import Pool
 from cachelib.stores.base import Loaded
 from cachelib.threads import DirectBackend, ThreadWorld
 from cachelib.view import PATIENCE_S, SETTLE_TRIES, LayoutView, View, fixed_view
@@ -455,10 +457,10 @@ def test_changes_on_top_for_ever_are_given_up(scene: Scene) -> None:
 
 def core_of(scene: Scene, *entities: Entity) -> Core:
     metrics = Metrics()
-    node = Node(DirectBackend(Memory()))
     world = scene.world
+    pool = Pool(Places(Memory(), from_url), DirectBackend, None, world)  # type: ignore[arg-type]
     return Core(
-        Parts(node, scene.store, None, world, lambda name, op: None, "lc", StoreBudget(), metrics, entities)  # type: ignore[arg-type]
+        Parts(pool, routed, scene.store, None, world, lambda name, op: None, "lc", StoreBudget(), metrics, entities)  # type: ignore[arg-type]
     )
 
 
