@@ -15,8 +15,8 @@ from cachelib.errors import CacheUnavailable
 from loadgen.arrivals import CLOSED, schedule
 from loadgen.record import Counts, How, ReadLog, Result, Source, Status, WriteLog, stamp_of
 from loadgen.tables import Subject
-from loadgen.targets import Behind, Target
-from loadgen.workload import Zipf, choices
+from loadgen.targets.stamped import Behind, Target
+from loadgen.workloads.popularity import Zipf, choices
 
 now_ns = time.monotonic_ns
 """CLOCK_MONOTONIC: one clock for all processes of a machine."""

@@ -76,16 +76,19 @@ class Window(msgspec.Struct, frozen=True):
     sources: dict[str, int]
     """Reads by where the value came from: hit, local, filled, joined, stale, store, miss."""
     lag: Latency
-    """How late the generator itself began operations: actual minus intended start."""
+    """How late operations began by the generator's own fault: after their intended start, and after those before
+    them on the same thread would have ended without it."""
     invalid: str
     """Why this second says nothing, in a sentence; empty: it counts."""
     stale: int
     checked: int
-    """Reads that the oracle judged, and those that it found stale."""
+    """Reads that the oracle judged; `stale`: those of them that it found stale."""
     origin_reads: int
     origin_writes: int
     generator_cores: float
     """Processor seconds of the workers in this second."""
+    ended: int = 0
+    """Operations that ended *in* this second without an error, whenever they were meant to start."""
 
     @property
     def offered(self) -> int:
@@ -230,6 +233,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     warmup_s: float
     offered_per_s: float
     achieved_per_s: float
+    """Of those that ended within the measured seconds: above capacity it is the capacity."""
     operations: dict[str, Operation]
     sources: dict[str, int]
     errors: dict[str, int]

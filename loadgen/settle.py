@@ -12,7 +12,7 @@ from cachelib.stores import SqlStore
 from loadgen.record import ABSENT
 from loadgen.stage import NO_ROW, Stage
 from loadgen.tables import Subject
-from loadgen.targets import stamp_in
+from loadgen.targets.stamped import stamp_in
 
 CHUNK = 500
 AGAIN_S = 0.1

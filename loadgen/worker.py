@@ -25,8 +25,8 @@ import numpy as np
 from loadgen.loops import Evictor, Loop, Prober, Reader, Shift, Work, Writer
 from loadgen.record import How
 from loadgen.tables import DATASETS
-from loadgen.targets import Target, target_of
-from loadgen.workload import Zipf
+from loadgen.targets.stamped import Target, target_of
+from loadgen.workloads.popularity import Zipf
 
 Role: TypeAlias = Literal["read", "write", "behind", "probe", "evict"]
 FRAME_S = 0.5

@@ -9,14 +9,14 @@ import pytest
 
 from cachelib.errors import ConfigError
 from loadgen.arrivals import CLOSED, schedule
-from loadgen.workload import Zipf, choices
+from loadgen.workloads.popularity import Zipf, choices
 
 DRAWS = 200_000
 
 
 def shares(zipf: Zipf, seed: int = 7) -> np.ndarray:
     """The share of draws that each rank got."""
-    drawn = zipf.draw(np.random.default_rng(seed), DRAWS)
+    drawn = zipf.sample(np.random.default_rng(seed), DRAWS)
     return np.bincount(drawn, minlength=len(zipf.by_rank))[zipf.by_rank] / DRAWS
 
 

@@ -1,0 +1,169 @@
+"""One worker process: `python -m loadgen.engine.worker`, told what to do in frames on its standard input.
+
+The end of its input also comes when the coordinator dies, so no worker outlives it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import signal
+import sys
+from threading import Event, Thread
+
+import numpy as np
+import psutil
+
+from cachelib.errors import CacheError
+from loadgen.arrivals import Starts
+from loadgen.engine.frames import Beat, Channel, Done, Failed, Go, Hello, Ready
+from loadgen.engine.lane import NS, Lane
+from loadgen.engine.pace import Shift, now_ns
+from loadgen.engine.tally import Tally
+from loadgen.histogram import Histogram
+from loadgen.plan import RunPlan
+from loadgen.targets.base import Target
+from loadgen.targets.null import Null
+from loadgen.workloads.draws import Draws, Operations, inserts_of
+from loadgen.workloads.keyspace import KeySpace
+
+BEAT_S = 0.5
+GRACE_S = 5.0
+"""After the last intended start: what has not ended then is counted as an error."""
+MB = 1024 * 1024
+SAMPLE = 1000
+"""The live view looks at so many of the last operations."""
+
+
+def key_space(plan: RunPlan) -> KeySpace:
+    """The same in every process of a run."""
+    return KeySpace(plan.workload, inserts_of(KeySpace(plan.workload), plan.operations), plan.seed)
+
+
+def operations_of(plan: RunPlan, space: KeySpace, worker: int) -> Operations:
+    """All that one worker is to do."""
+    gaps = plan.gaps or plan.workload.gaps
+    part = {"worker": worker, "workers": plan.processes}
+    starts = Starts(gaps, plan.profile, plan.rate, plan.length_s, seed=plan.seed, **part)
+    return Draws(space, **part).at(starts.all())
+
+
+def target_of(plan: RunPlan, worker: int) -> Target:
+    """The plan's target, connected. Raises what cannot be reached."""
+    space = key_space(plan)
+    operations = operations_of(plan, space, worker)
+    return Null(operations, plan.target.threads)
+
+
+class Pulse:
+    """Tells the coordinator how it goes, until it is stopped."""
+
+    def __init__(self, channel: Channel, target: Target, start_ns: int) -> None:
+        self._channel, self._target, self._start_ns = channel, target, start_ns
+        self._process = psutil.Process()
+        self._end = Event()
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._end.wait(BEAT_S):
+            self.beat()
+
+    def beat(self) -> None:
+        """One frame; a coordinator that is gone is noticed elsewhere."""
+        used = self._process.cpu_times()
+        looks = [_look(lane) for lane in self._target.lanes]
+        late, latency = (np.concatenate([look[place] for look in looks]) for place in (0, 1))
+        frame = Beat(
+            at_s=(now_ns() - self._start_ns) / NS,
+            done=sum(lane.done for lane in self._target.lanes),
+            errors=sum(int((lane.columns()["outcome"] < 0).sum()) for lane in self._target.lanes if lane.errors),
+            late_ms=Histogram.of(late).percentile_ms(99),
+            p99_ms=Histogram.of(latency).percentile_ms(99),
+            cpu_s=used.user + used.system,
+            rss_mb=self._process.memory_info().rss / MB,
+        )
+        try:
+            self._channel.send(frame)
+        except OSError:
+            self._end.set()
+
+    def stop(self) -> None:
+        """The last beat is sent by whoever stops it."""
+        self._end.set()
+        self._thread.join()
+        self.beat()
+
+
+def _look(lane: Lane) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]:
+    """Lateness and latency of the last operations that ended: a glance, not the record."""
+    last = slice(max(0, lane.done - SAMPLE), lane.done)
+    start, end = (np.frombuffer(column, dtype=np.int64)[last] for column in (lane.start_ns, lane.end_ns))
+    at = lane.at_ns[last] if len(lane.at_ns) else start
+    ended = end > 0
+    return np.maximum(start - at, 0)[ended], np.maximum(end - at, 0)[ended]
+
+
+def work(channel: Channel, hello: Hello) -> None:
+    """A worker's life after it was told who it is."""
+    plan = hello.plan
+    target = target_of(plan, hello.worker)
+    try:
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # a collection is a pause, and what a run makes is kept until its end anyway
+        channel.send(Ready(os.getpid(), sum(len(lane.operations) for lane in target.lanes)))
+        go = channel.receive()
+        if not isinstance(go, Go):
+            return
+        _run(channel, plan, target, go.start_ns)
+    finally:
+        target.close()
+
+
+def _run(channel: Channel, plan: RunPlan, target: Target, start_ns: int) -> None:
+    closed = plan.loop == "closed"
+    end_ns = start_ns + int(plan.length_s * NS)
+    shift = Shift(end_ns + int(GRACE_S * NS))
+    for lane in target.lanes:
+        lane.begin(start_ns)
+    Thread(target=_stop_at_end_of_input, args=(channel, shift), daemon=True).start()
+    pulse = Pulse(channel, target, start_ns)
+    try:
+        target.run(shift, start_ns, end_ns, closed=closed)
+    finally:
+        pulse.stop()
+    tally = Tally(target.lanes, start_ns, closed=closed)
+    for frame in tally.seconds():
+        channel.send(frame)
+    for log, rows in target.logs().items():
+        channel.send_log(log, rows)
+    channel.send(Done(tally.ended()))
+
+
+def _stop_at_end_of_input(channel: Channel, shift: Shift) -> None:
+    while channel.receive() is not None:
+        pass
+    shift.stop()
+
+
+def main() -> None:
+    """The life of a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's, who then ends the input
+    faulthandler.register(signal.SIGUSR1)  # where it hangs, for the coordinator that waits in vain
+    channel = Channel(sys.stdin.buffer, sys.stdout.buffer)
+    hello = channel.receive()
+    if not isinstance(hello, Hello):
+        return
+    try:
+        work(channel, hello)
+    except BrokenPipeError:
+        os._exit(1)  # nobody listens any more
+    except (CacheError, OSError) as error:
+        channel.send(Failed(f"{type(error).__name__}: {error}"))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
