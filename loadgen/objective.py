@@ -50,11 +50,12 @@ PLAIN: Final[dict[str, Kind]] = {
     "herd.factor": Kind.COUNT,
     "monotonic.violations": Kind.COUNT,
     "ryw.violations": Kind.COUNT,
+    "wrong.values": Kind.COUNT,
 }
 """Measures of one number. All others are a distribution and a place in it, as `get.p99`."""
 DISTRIBUTIONS: Final = ("vis", "stale.age", "lag")
-OPERATIONS: Final = ("all", "get", "get_many", "put", "delete")
-"""What a run times: each from the intended start (`get.p99`) and from the actual one (`get.service.p99`)."""
+OPERATIONS: Final = ("all", "get", "multiget", "scan", "lone_get", "set", "insert", "rmw", "delete")
+"""What a run times, and all of it together: from the intended start (`get.p99`), or the actual (`get.service.p99`)."""
 PLACES: Final = ("p50", "p90", "p95", "p99", "p99.9", "p99.99", "mean", "max")
 
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {

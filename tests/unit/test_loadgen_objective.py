@@ -58,7 +58,7 @@ def test_clause_that_is_missed_by_the_most_binds() -> None:
     [
         ("get.p99 < 500us", 0.5),
         ("get.p99.9<1s", 1000.0),
-        ("get_many.service.max<=2m", 120_000.0),
+        ("multiget.service.max<=2m", 120_000.0),
         ("errors<5%", 0.05),
         ("errors<0", 0.0),
         ("origin.qps<2k", 2000.0),
