@@ -1,4 +1,4 @@
-"""`invalidator run | check | replay | relay`: the command line."""
+"""`invalidator run | check | replay | verify | relay`: the command line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from cachelib.errors import CacheError, ConfigError, MissingExtra
+from cachelib.policy import duration_ms
 from invalidator.config import listing, load
 
 F = TypeVar("F", bound=Callable[..., Any])
-RUNTIME, USAGE = 1, 2
+RUNTIME, USAGE, STALE = 1, 2, 3
 
 
 def _settings_help() -> str:
@@ -118,6 +119,35 @@ def replay(config: Path | None, debug: bool, start: str, **flags: Any) -> None:
     with _one_sentence(debug):
         for line in replayed(load(config, os.environ, _given(flags)), start):
             print(line)
+
+
+@cli.command(epilog=_settings_help())
+@_common
+@click.option("--for", "duration", metavar="DURATION", help="Choose changes for so long (10m), then end.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write the report there as JSON, at the end.")
+def verify(config: Path | None, debug: bool, duration: str | None, report: Path | None, **flags: Any) -> None:
+    """Ask every cache what it serves after a change, and say how often that is not what the store has.
+
+    Reads the same log as `run`, commits nothing, changes nothing, asks the store for few keys. The last line is the
+    verdict. Exit code 0: nothing stale; 3: something is; 1: something does not answer; 2: the settings are wrong.
+    """
+    from invalidator.verifier.daemon import VerifierDaemon
+
+    with _one_sentence(debug):
+        for_s = None if duration is None else duration_ms("--for", duration, least_ms=1, most_ms=10**12) / 1000
+        daemon = VerifierDaemon(load(config, os.environ, _given(flags)))
+        with daemon:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: daemon.verifier.stop())
+            print(f"ready: {daemon.says()}", flush=True)
+            daemon.verifier.run(for_s)
+            for line in daemon.told():
+                print(line)
+            if report is not None:
+                daemon.write(report)
+            stale = daemon.verifier.findings.alarms
+        if stale:
+            sys.exit(STALE)
 
 
 @cli.command(epilog=_settings_help())

@@ -164,4 +164,6 @@ def listing() -> Sequence[tuple[str, str, str]]:
 
 
 def _shown(default: Any, rules: Mapping[str, Any]) -> str:
-    return str(rules.get("text", default or ("" if isinstance(default, str | tuple) else default)))
+    if isinstance(default, tuple):
+        return " ".join(default)
+    return str(rules.get("text", default))

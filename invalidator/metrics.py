@@ -19,6 +19,7 @@ class Metrics:
         self._proving()
         self._running()
         self._relaying()
+        self._verifying()
 
     def text(self) -> bytes:
         """As Prometheus scrapes it."""
@@ -108,6 +109,20 @@ class Metrics:
         self.relayed = self._counter("relayed_records", "Records that the relay sent, by kind.", "kind")
         self.relay_errors = self._counter("relay_errors", "Times that store or topic failed the relay.", "whose")
         self.relay_lag_s = self._gauge("relay_lag_seconds", "Up to how long ago every commit is in the relay's topic.")
+
+    def _verifying(self) -> None:
+        self.verify_checks = self._counter(
+            "verify_checks", "Answers of a node to the verifier, by the age of the change and what they were.",
+            "node", "after", "outcome",
+        )  # fmt: skip
+        self.verify_stale = self._counter(
+            "verify_stale", "Answers that were not what the store has, by node and why.", "node", "why"
+        )
+        self.verify_alarms = self._counter(
+            "verify_alarms", "Those that no invalidator which is merely a little late explains, by why.", "why"
+        )
+        self.verify_loads = self._counter("verify_loads", "Keys that the verifier asked the store for.")
+        self.verify_waiting = self._gauge("verify_waiting", "Keys that wait for their next age.")
 
     # --- how ---------------------------------------------------------------------------------
 

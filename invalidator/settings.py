@@ -32,6 +32,10 @@ def _several(doc: str, *, secret: bool = False) -> Any:
     return field(default=(), metadata={"doc": doc, "secret": secret})
 
 
+def _texts(default: str, doc: str) -> Any:
+    return field(default=tuple(default.split()), metadata={"doc": doc, "secret": False})
+
+
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
     """The database: its change log, and the layout that all clients read."""
@@ -162,6 +166,34 @@ class RelaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifySettings:
+    """`invalidator verify`: what is asked of the caches after a change, and of the store about it."""
+
+    after: tuple[str, ...] = _texts("1s 10s 1m 5m", "at which ages of a change every node is asked for its keys")
+    sample: int = _number(100, "the most changes chosen a second", 1, 100_000)
+    loads: int = _number(10, "the most keys asked of the store a second", 1, 100_000)
+    hot: int = _number(100, "so many of the keys that change most are compared with the store in turn", 0, 100_000)
+    tolerate_s: float = _duration("10s", "a node that is merely late for longer is an alarm", 0)
+    absent_after_s: float = _duration("10s", "absence of a row is held against the store only from this age on", 0)
+    poll_s: float = _duration("200ms", "how long a poll waits for something new", 10, 10_000)
+    batch: int = _number(1000, "the most changes read by one poll", 1, 100_000)
+    pending_max: int = _number(100_000, "keys that wait to be asked for; beyond, changes are not chosen", 1, 10_000_000)
+    suspects_max: int = _number(10_000, "answers that wait for the store; beyond, they stay open", 1, 1_000_000)
+    report_s: float = _duration("1m", "how often the log says how it stands", 1000)
+    said_max: int = _number(20, "alarms that are logged one by one; page and report have the last ones", 1, 1000)
+
+    def __post_init__(self) -> None:
+        self.ages()
+
+    def ages(self) -> dict[str, float]:
+        """Each age as it is written, and in seconds. Raises `ConfigError`."""
+        found = {text: duration_ms("verify.after", text, least_ms=1, most_ms=86_400_000) / 1000 for text in self.after}
+        if not found or list(found.values()) != sorted(set(found.values())):
+            raise ConfigError(f"verify.after is {' '.join(self.after)!r}: give durations that rise, such as 1s 10s 1m")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class HttpSettings:
     """Probes, metrics and status."""
 
@@ -195,6 +227,7 @@ class Settings:
     kafka_source: KafkaSourceSettings = field(default_factory=KafkaSourceSettings)
     dead_letters: DeadLetterSettings = field(default_factory=DeadLetterSettings)
     relay: RelaySettings = field(default_factory=RelaySettings)
+    verify: VerifySettings = field(default_factory=VerifySettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)
 

@@ -32,7 +32,7 @@ LAYERS: list[set[str]] = [
     {"envelope", "nodes", "places", "pool", "backends", "stores"},
     {
         *("asked", "lane", "threads", "loops", "loading", "plans", "call", "view", "core", "commit"),
-        *("client", "aio", "transaction", "explain"),
+        *("client", "aio", "transaction", "explain", "compare", "truths"),
     },
     {"testing", "doctor", "cli", "__main__"},
 ]
@@ -46,8 +46,10 @@ PUBLIC = {
     "cachelib",
     "cachelib.backends",
     "cachelib.backends.base",
+    "cachelib.budget",
     "cachelib.clock",
     "cachelib.codecs",
+    "cachelib.compare",
     "cachelib.entity",
     "cachelib.effects",
     "cachelib.errors",
@@ -60,6 +62,7 @@ PUBLIC = {
     "cachelib.stores",
     "cachelib.stores.base",
     "cachelib.testing",
+    "cachelib.truths",
 }
 
 # The two machines that hold every rule: no clock, no chance, no world.
