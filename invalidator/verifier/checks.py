@@ -35,6 +35,10 @@ class Check:
     rechecks: bool = False
     """It looks again at what a reading of the store left in doubt, rather than at a change."""
 
+    def doubts(self) -> set[tuple[str, str, bytes]]:
+        """Node, entity and key of each item that is looked at again."""
+        return {(node, self.entity.name, self.text) for node in self.doubted}
+
 
 class Ladder:
     """Checks by the time that they are due. At most `most` of them: beyond, new ones are refused."""
@@ -60,11 +64,13 @@ class Ladder:
         self._push(check)
         return True
 
-    def again(self, check: Check) -> None:
-        """It was asked: once more at the next age, if there is one."""
+    def again(self, check: Check) -> bool:
+        """It was asked: once more at the next age; False where there is none."""
         check.step += 1
-        if check.step < len(self.after_s):
-            self._push(check)
+        if check.step >= len(self.after_s):
+            return False
+        self._push(check)
+        return True
 
     def due(self, now_s: float, most: int) -> list[Check]:
         """Those whose time has come, the most overdue first."""

@@ -90,11 +90,13 @@ def why(check: Check, node: str, item: Item, difference: Difference, *, told: bo
 class Findings:
     """The first, the last, and a few before it."""
 
-    def __init__(self, kept: int = 20) -> None:
+    def __init__(self, kept: int = 20, keys_max: int = 100_000) -> None:
         self.number = 0
         self.alarms = 0
         self.first: Finding | None = None
         self.recent: deque[Finding] = deque(maxlen=kept)
+        self._keys: set[tuple[str, bytes]] = set()
+        self._keys_max = keys_max
 
     def add(self, finding: Finding, *, alarm: bool) -> None:
         """One more. `alarm`: no invalidator that is merely late explains it."""
@@ -102,6 +104,13 @@ class Findings:
         self.alarms += alarm
         self.first = self.first or finding
         self.recent.append(finding)
+        if len(self._keys) < self._keys_max:
+            self._keys.add((finding.node, finding.name))
+
+    @property
+    def keys(self) -> int:
+        """How many keys it was, each counted once for each node; so many at least."""
+        return len(self._keys)
 
     @property
     def last(self) -> Finding | None:

@@ -78,6 +78,7 @@ def report(verifier: Verifier, now_s: float) -> dict[str, Any]:
         "suspects_waiting": len(referee),
         "ages": verifier.tallies.rows(),
         "stale": findings.number,
+        "stale_keys": findings.keys,
         "alarms": findings.alarms,
         "first": findings.first.plain() if findings.first else None,
         "last": findings.last.plain() if findings.last else None,
@@ -100,7 +101,7 @@ def told(verifier: Verifier, now_s: float) -> Iterator[str]:
         one: Finding | None = getattr(verifier.findings, name)
         if one is not None:
             yield f"{name} stale: {said(one)}"
-    yield f"verdict: {found['verdict']}, {found['stale']} stale answers, {found['alarms']} of them alarms"
+    yield f"verdict: {found['verdict']}, {found['stale']} stale answers of {found['stale_keys']} keys, {found['alarms']} of them alarms"
 
 
 def said(finding: Finding) -> str:

@@ -94,6 +94,7 @@ class Verifier:
         self._clock_until_s = 0.0
         self._hot_at_s = self._said_at_s = self.beat_s = self.began_s
         self.ready = self._lost = False
+        self._in_doubt: set[tuple[str, str, bytes]] = set()
         self._stop = threading.Event()
 
     # --- life --------------------------------------------------------------------------------
@@ -170,6 +171,7 @@ class Verifier:
     def _take(self, check: Check) -> None:
         if not self.ladder.add(check):
             self.refused += 1
+            self._in_doubt -= check.doubts()
 
     # --- the nodes ---------------------------------------------------------------------------
 
@@ -184,7 +186,8 @@ class Verifier:
             asked = [one for one in named if not one[0].rechecks or node.name in one[0].doubted]
             self._ask_node(layout, node, asked, lambda check: self._ages[check.step])
         for check in checks:
-            self.ladder.again(check)
+            if not self.ladder.again(check):
+                self._in_doubt -= check.doubts()
         return None
 
     def _ask_hot(self) -> None:
@@ -225,9 +228,7 @@ class Verifier:
         if seen.after != HOT and sight(item, check.known) is Sight.FRESH:
             check.newest[node] = max(check.newest.get(node, 0), item.version)
             return self._count(node, seen.after, "fresh")
-        suspect = Suspect(
-            check, node, seen.name, item, seen.after, seen.asked_s, was_told(told, check.place)
-        )
+        suspect = Suspect(check, node, seen.name, item, seen.after, seen.asked_s, was_told(told, check.place))
         ruling = self.referee.take(suspect)
         if ruling is not None:
             self._ruled(ruling)
@@ -286,7 +287,9 @@ class Verifier:
     def _ruled(self, ruling: Ruling) -> None:
         suspect = ruling.suspect
         self._count(suspect.node, suspect.after, ruling.outcome)
-        if ruling.again is not None:
+        if ruling.again is not None and not self._in_doubt & ruling.again.doubts():
+            # One look again at a time, or a key that stays stale would be counted over and over.
+            self._in_doubt |= ruling.again.doubts()
             self._take(ruling.again)
         if ruling.finding is not None:
             self._found(ruling.finding)

@@ -1,19 +1,18 @@
-"""`invalidator verify` as people run it: real servers, a daemon beside it, and things that it must tell apart."""
+"""`invalidator verify` as people run it: real servers, a daemon beside it, and what it must tell apart."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from cachelib import Cache
 from cachelib.envelope import decode, encode
-from cachelib.model import Item, value_of
-from tests.integration.invalidator_daemon import CUSTOMERS, Daemon, Shop, Verifying, client, tier, until
-
-QUICK = {"verify": {"after": ["100ms", "1s", "3s"], "loads": 1000, "tolerate": "1s", "absent_after": "500ms"}}
+from cachelib.model import value_of
+from tests.integration.invalidator_daemon import CUSTOMERS, Daemon, Shop, cached, client, tier, until
+from tests.integration.verifying import Verifying, plant
 
 
 @pytest.fixture(params=["redis", "memcached"])
@@ -22,30 +21,132 @@ def cache_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def shop(sqlite_url: str) -> Any:
+def shop(sqlite_url: str) -> Iterator[Shop]:
     shop = Shop(sqlite_url)
     yield shop
     shop.close()
 
 
-def overtake(cache: Cache, number: int = 7, text: bytes = b"x") -> None:
-    """What no operation may do: an older item in the place of the one that is there."""
-    _, name = name_of(cache, number)
+def change(shop: Shop, value: str, number: int = 7) -> None:
+    shop.sql("update customers set tier = :tier where id = :id", tier=value, id=number)
+
+
+def item_of(cache: Cache, number: int = 7) -> tuple[bytes, bytes]:
+    """Its name and bytes."""
+    name = cache.explain(CUSTOMERS, number).name
     raw = cache.backend.get(name)
     assert raw is not None
-    plant(cache, name, decode(raw).but(version=1, floor=1, content=value_of(text)))
+    return name, raw
 
 
-def test_a_correct_system_is_fine_and_leaves_no_consumer(shop: Shop, cache_url: str, tmp_path: Path) -> None:
+def consumers(shop: Shop) -> set[str]:
+    with shop.engine.connect() as conn:
+        return set(conn.execute(text("select name from leasecache_consumers")).scalars())
+
+
+def test_a_correct_system_is_fine_and_nothing_waits_for_the_verifier(
+    shop: Shop, cache_url: str, tmp_path: Path
+) -> None:
     with client(shop, cache_url) as cache, Daemon(tmp_path, shop.url, [cache_url]) as daemon:
-        with Verifying(daemon, "--for", "3s", **QUICK) as verifying:
-            for turn in range(30):
-                number = turn % 10
-                shop.sql("update customers set tier = :tier where id = :id", tier=str(turn), id=number)
-                until(lambda n=number, t=turn: tier(cache, n) == str(t))
+        with Verifying(daemon, "--for", "1s", tolerate="30s") as verifying:
+            for turn in range(20):
+                change(shop, str(turn), turn % 10)
+                until(lambda t=turn: tier(cache, t % 10) == str(t))
+            assert verifying.status()["what"] == "verifier"
+            assert "invalidator_verify_checks_total{" in verifying.get("/metrics")
             report = verifying.ended(0)
+        assert {name.partition("@")[0] for name in consumers(shop)} <= {"invalidator"}
     assert report["verdict"] == "fine"
-    assert report["alarms"] == 0
-    assert report["chosen"] == 30
-    assert [row["served"] > 0 for row in report["ages"][:3]] == [True] * 3
-    assert {name for name in shop.consumers() if "verify" in name} == set()
+    assert report["chosen"] == 20
+    assert all(row["served"] for row in report["ages"])
+    assert report["ages"][2]["nines_at_least"] > 0
+    assert verifying.said[-1].startswith("verdict: fine")
+
+
+def test_an_item_that_lost_an_invalidation_is_found_with_all_its_fields(
+    shop: Shop, cache_url: str, tmp_path: Path
+) -> None:
+    with client(shop, cache_url) as cache, Daemon(tmp_path, shop.url, [cache_url]) as daemon:
+        cached(cache)
+        name, old = item_of(cache)
+        with Verifying(daemon, "--for", "1s", tolerate="30s") as verifying:
+            change(shop, "gold")
+            until(lambda: tier(cache) == "gold")
+            plant(cache_url, name, old)
+            report = verifying.ended(3)
+    found = report["last"]
+    # It was seen newer before, where an age came between the change and what was planted.
+    assert found["why"] in ("drop", "race")
+    assert found["difference"] == "older"
+    assert found["key"] == "customers:7"
+    assert found["change"]["told"]
+    assert found["item"]["version"] == decode(old).version < found["store"]["version"]
+    assert report["first"]["item"].keys() == found["item"].keys()
+    assert "a cache serves what the store no longer has" in {line["event"] for line in verifying.log()}
+
+
+def test_a_node_that_nobody_tells_lags_and_is_no_alarm_before_it_is_tolerated_no_longer(
+    shop: Shop, cache_url: str, tmp_path: Path
+) -> None:
+    with client(shop, cache_url) as cache, Daemon(tmp_path, shop.url, [cache_url]) as daemon:
+        cached(cache)
+        daemon.kill()
+        with Verifying(daemon, "--for", "1s", tolerate="1s") as verifying:
+            change(shop, "gold")
+            until(lambda: verifying.status()["stale"])
+            early = verifying.status()
+            report = verifying.ended(3)
+    assert early["alarms"] == 0
+    assert report["last"]["why"] == "lag"
+    assert report["last"]["stale_for_s"] >= 1
+    assert report["alarms"] >= 1
+    assert report["stale_keys"] == 1
+
+
+def test_the_right_version_with_another_content_is_found(shop: Shop, cache_url: str, tmp_path: Path) -> None:
+    with (
+        client(shop, cache_url) as cache,
+        Daemon(tmp_path, shop.url, [cache_url]) as daemon,
+        Verifying(daemon, "--for", "1s", tolerate="30s") as verifying,
+    ):
+        change(shop, "gold")
+        until(lambda: tier(cache) == "gold")
+        name, raw = item_of(cache)
+        item = decode(raw)
+        plant(cache_url, name, encode(item.but(content=value_of(item.content.payload.replace(b"gold", b"lead")))))
+        report = verifying.ended(3)
+    assert report["last"]["difference"] == "differs"
+    assert report["last"]["why"] == "race"
+    assert report["last"]["after"] == "hot"
+
+
+def test_lists_are_compared_by_their_content(shop: Shop, cache_url: str, tmp_path: Path) -> None:
+    """A key of many rows has no version: what it holds is from before the change, and differs, twice."""
+    entities = tmp_path / "shop_lists.py"
+    entities.write_text(LISTS)
+    with Daemon(tmp_path, shop.url, [cache_url]) as daemon:
+        daemon.kill()
+        daemon.settings["entities"] = ["shop_lists:entities"]
+        scope: dict[str, object] = {}
+        exec(compile(LISTS, str(entities), "exec"), scope)
+        orders_of = scope["orders_of"]
+        with Cache(cache_url, store=shop.store) as cache:
+            until(lambda: cache.read(orders_of, 7).source == "hit")  # type: ignore[arg-type]
+            with Verifying(daemon, "--for", "1s", tolerate="1s") as verifying:
+                shop.sql("insert into orders (id, customer_id) values (1, 7)")
+                report = verifying.ended(3)
+    assert report["last"]["key"] == "orders-of:7"
+    assert report["last"]["difference"] == "differs"
+    assert report["last"]["why"] == "lag"
+
+
+LISTS = """
+from cachelib import Entity
+
+def load(tx, keys):
+    return {key: [row[0] for row in tx.execute("select id from orders where customer_id = :id", {"id": key})]
+            for key in keys}
+
+orders_of = Entity("orders-of:{customer_id}", load=load, depends_on={"orders": "customer_id"})
+entities = [orders_of]
+"""
