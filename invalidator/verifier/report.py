@@ -101,7 +101,8 @@ def told(verifier: Verifier, now_s: float) -> Iterator[str]:
         one: Finding | None = getattr(verifier.findings, name)
         if one is not None:
             yield f"{name} stale: {said(one)}"
-    yield f"verdict: {found['verdict']}, {found['stale']} stale answers of {found['stale_keys']} keys, {found['alarms']} of them alarms"
+    stale = f"{found['stale']} stale answers of {found['stale_keys']} keys"
+    yield f"verdict: {found['verdict']}, {stale}, {found['alarms']} of them alarms"
 
 
 def said(finding: Finding) -> str:

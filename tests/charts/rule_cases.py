@@ -159,6 +159,10 @@ def _of_staleness() -> Iterator[Case]:
     yield Case(
         "another store, in the morning", (), {_labelled("epochs_total", 'reason="store_changed"'): "_x10 1x99"}, at=40
     )
+    alarms = "verify_alarms_total"
+    yield Case("an item was dropped", ("CacheServesStale",), {_labelled(alarms, 'why="drop"'): "_x24 1x10"})
+    yield Case("another race", ("CacheServesStale",), {_labelled(alarms, 'why="race"'): after(25, "1x{m}", "2x10")})
+    yield Case("the verifier sees lag", (), {_labelled(alarms, 'why="lag"'): "_x24 9x10"})
     yield Case("a node died", ("EverythingVoided",), {_labelled("epochs_total", 'reason="node_dead"'): "_x24 1x10"})
     yield Case("new rules", (), {_labelled("epochs_total", 'reason="new_rules"'): "_x24 1x10"})
     yield Case("the clock is ahead", ("ClockSkew",), {
