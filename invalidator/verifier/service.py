@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 from cachelib.compare import Sight, served, sight
 from cachelib.errors import DecodeError, LogGap, StoreError
-from cachelib.layout import REFRESH_MS, Layout, decode_layout
-from cachelib.model import Item, Name
-from cachelib.policy import Mode
+from cachelib.layout import Layout
+from cachelib.model import Name
 from cachelib.stores.base import Store
 from invalidator.logs import Log
 from invalidator.metrics import Metrics
@@ -25,6 +24,7 @@ from invalidator.settings import VerifySettings
 from invalidator.sources.base import ChangeSource, Positions
 from invalidator.verifier.checks import Check, Ladder
 from invalidator.verifier.findings import Finding, Findings
+from invalidator.verifier.outlook import Outlook
 from invalidator.verifier.probe import Probe, was_told
 from invalidator.verifier.referee import HOT, Asked, Referee, Ruling, Suspect
 from invalidator.verifier.sampler import HotKeys, Sampler
@@ -33,7 +33,6 @@ from invalidator.verifier.tallies import Outcome, Tallies
 _BATCH = 500
 """Keys asked of a node in one round trip."""
 _PAUSE_S = 0.5
-_CLOCK_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +81,11 @@ class Verifier:
             clock_s=clock_s,
         )
         self.world = world
-        self._namespace = namespace
         self._log = log
         self._clock_s = clock_s
         self._now_ms = now_ms
         self._sampler = Sampler(world.rules, settings.sample, chance or random.Random(), self.began_s)
-        self._layout: Layout | None = None
-        self._layout_until_s = 0.0
-        self._ahead_us = 0
-        """How far the store's clock may be ahead of ours."""
-        self._clock_until_s = 0.0
+        self._outlook = Outlook(world.store, namespace, clock_s, now_ms)
         self._hot_at_s = self._said_at_s = self.beat_s = self.began_s
         self.ready = self._lost = False
         self._in_doubt: set[tuple[str, str, bytes]] = set()
@@ -118,7 +112,7 @@ class Verifier:
         """One round of everything that is due."""
         self.beat_s = self._clock_s()
         try:
-            self._look_at_store()
+            self._outlook.look()
             if reads:
                 self._read(self._pause_s())
             else:
@@ -160,7 +154,7 @@ class Verifier:
         if not polled.events:
             return
         now_s = self._clock_s()
-        readable_us = self._now_ms() * 1000 + self._ahead_us
+        readable_us = self._outlook.now_us()
         self.changes += len(polled.events)
         for event in self._sampler.choose(polled.events, now_s):
             self.chosen += 1
@@ -176,10 +170,10 @@ class Verifier:
     # --- the nodes ---------------------------------------------------------------------------
 
     def _ask(self, checks: Sequence[Check]) -> None:
-        layout = self._layout
+        layout = self._outlook.layout
         if layout is None:
             return self._none_cached(checks)
-        named = self._named(layout, checks)
+        named = self._outlook.named(layout, checks)
         for check in checks:
             self.tallies.late_s_max = max(self.tallies.late_s_max, self.ladder.late_s(check, self._clock_s()))
         for node in self.world.nodes:
@@ -192,19 +186,19 @@ class Verifier:
 
     def _ask_hot(self) -> None:
         """Compare the keys that change most with the store, with what the budget leaves."""
-        now_s, layout = self._clock_s(), self._layout
+        now_s, layout = self._clock_s(), self._outlook.layout
         share = int((now_s - self._hot_at_s) * self.settings.loads / 2)
         if layout is None or share < 1 or len(self.referee):
             return
         self._hot_at_s = now_s
-        named = self._named(layout, self.hot.turn(min(share, _BATCH)))
+        named = self._outlook.named(layout, self.hot.turn(min(share, _BATCH)))
         for node in self.world.nodes:
             self._ask_node(layout, node, named, lambda _: HOT)
 
     def _ask_node(
         self, layout: Layout, node: Probe, named: Sequence[tuple[Check, Name]], age: Callable[[Check], str]
     ) -> None:
-        pairs = named if not layout.now.nodes else [one for one in named if self._has(layout, node, *one)]
+        pairs = self._outlook.asked_of(node.name, layout, named)
         if not pairs:
             return
         answer = node.ask([name for _, name in pairs], {check.place[0] for check, _ in pairs if check.place})
@@ -234,19 +228,6 @@ class Verifier:
             self._ruled(ruling)
         return None
 
-    def _named(self, layout: Layout, checks: Sequence[Check]) -> list[tuple[Check, Name]]:
-        """What clients call the keys now, without those for which they do not ask the cache."""
-        named = ((one, one.entity.name) for one in checks)
-        return [
-            (one, layout.names(self._namespace, entity, one.text)[0])
-            for one, entity in named
-            if layout.mode(entity) is not Mode.BYPASS
-        ]
-
-    def _has(self, layout: Layout, node: Probe, check: Check, name: Name) -> bool:
-        """Whether clients ask this node of the pool for the key."""
-        return name in layout.told(node.name, self._namespace, check.entity.name, check.text)
-
     def _none_cached(self, checks: Iterable[Check]) -> None:
         for check in checks:
             for node in self.world.nodes:
@@ -255,29 +236,10 @@ class Verifier:
 
     # --- the store ---------------------------------------------------------------------------
 
-    def _look_at_store(self) -> None:
-        now_s = self._clock_s()
-        if now_s >= self._layout_until_s:
-            self._layout_until_s = now_s + REFRESH_MS / 1000
-            document = self.world.store.read_layout()
-            self._layout = None if document is None else decode_layout(document)
-        if now_s >= self._clock_until_s:
-            began_ms = self._now_ms()
-            # Between the two readings of ours: so theirs is ahead by no more than this.
-            self._ahead_us = self.world.store.now_us() - began_ms * 1000
-            self._clock_until_s = now_s + _CLOCK_EVERY_S
-
-    def _read_layout(self) -> Layout:
-        self._layout_until_s = 0.0
-        self._look_at_store()
-        if self._layout is None:
-            raise StoreError("the layout has gone from the store")
-        return self._layout
-
     def _rule(self) -> None:
         before = self.referee.loads
         try:
-            for ruling in self.referee.rule(self._read_layout):
+            for ruling in self.referee.rule(self._outlook.read):
                 self._ruled(ruling)
         finally:
             self.metrics.verify_loads.inc(self.referee.loads - before)
@@ -329,6 +291,3 @@ class Seen:
     raw: bytes | None
     after: str
     asked_s: float
-
-
-__all__ = ["Item", "Verifier", "World"]
