@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint charts model bench soak clean
+.PHONY: help demo demo-kafka test lint charts model bench soak verify-long clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|' 2>/dev/null \
@@ -40,6 +40,9 @@ bench: $(READY)  ## every benchmark, or the one in BENCH=name (tests/bench/name.
 
 soak: $(READY)  ## load through Debezium and Kafka while everything is killed in turn (SOAK_SECONDS=600, SOAK_RATE, SOAK_SEED)
 	$(PY) -m tests.soak $(ARGS)
+
+verify-long: $(READY)  ## millions of strong reads under faults, none stale (VERIFY_READS=15000000, VERIFY_SECONDS, VERIFY_BACKEND); goes on where it stopped
+	$(PY) -m tests.soak.verify_long
 
 clean:  ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,57 @@
+"""A short form of `make verify-long`: it finds a look-aside cache stale, and ours not, under faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.soak.registers import Board, check
+from tests.soak.verify_long import round_of
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+HOT = {"keys": 4, "writes_per_s": 100.0}
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    made = Board(tmp_path / "board")
+    made.begun[3] = 10
+    return made
+
+
+@pytest.mark.parametrize(
+    ("row", "least", "says"),
+    [
+        ({"id": 3, "count": 9}, 9, ""),
+        ({"id": 3, "count": 10}, 9, ""),
+        ({"id": 3, "count": 8}, 9, "count 8, and 9 was"),
+        ({"id": 3, "count": 11}, 9, "nobody has begun"),
+        ({"id": 4, "count": 9}, 9, "the row of key 4"),
+        (None, 7, ""),
+        (None, 8, "no row"),
+    ],
+)
+def test_register_shows_what_was_acknowledged_or_later_and_was_begun(
+    board: Board, row: Any, least: int, says: str
+) -> None:
+    board.gone_begun[3] = 7
+    said = check(board, 3, row, least)
+    assert said.startswith(says) if not says else says in said
+
+
+def test_look_aside_cache_is_found_stale() -> None:
+    found = round_of("redis", 60, 1, naive=True, **HOT)
+    assert found.stale > 0
+    assert found.examples
+
+
+@pytest.mark.parametrize("backend", ["redis", "memcached"])
+def test_strong_reads_of_hot_keys_are_never_stale_under_faults(backend: str) -> None:
+    found = round_of(backend, 15, 1, **HOT)
+    assert not found.invalid
+    assert found.stale == 0, found.examples
+    assert found.settled, found.examples
+    assert found.reads > 500
+    assert sum(found.faults.values()) > 0
