@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from cachelib.errors import CacheError
+from cachelib.errors import CacheError, CacheUnavailable
 from cachelib.model import Answer, Name, Op, Put, RaiseFloor, Revoke
 
 Batch: TypeAlias = Sequence[tuple[Name, Op]]
@@ -23,6 +23,10 @@ Results: TypeAlias = list[Answer | CacheError]
 VOIDING = (Put, RaiseFloor, Revoke)
 """Operations that leave nothing older behind. Of bytes that the backend cannot read it makes
 nothing (I12), but these operations drop them: another program may be able to read them."""
+
+
+class ConnectionLost(CacheUnavailable):
+    """The connection ended before all replies were there. A fresh one may do: the server may have restarted."""
 
 
 @dataclass(frozen=True, slots=True)

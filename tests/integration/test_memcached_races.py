@@ -16,9 +16,9 @@ import pytest
 from cachelib.backends.memcached import Memcached
 from cachelib.backends.memcached.links import Counts
 from cachelib.backends.memcached.node import Node
+from cachelib.backends.memcached.replies import Reply
 from cachelib.backends.memcached.settings import Settings, address_of
 from cachelib.backends.memcached.transport import SocketLink, SocketLinks
-from cachelib.backends.memcached.wire import Reply
 from cachelib.envelope import decode, encode
 from cachelib.errors import BadKey, CacheUnavailable
 from cachelib.model import (
@@ -96,8 +96,8 @@ class SteppedLinks:
     def give_back(self, link: SteppedLink) -> None:
         self._links.give_back(link.link)
 
-    def drop(self, link: SteppedLink) -> None:
-        self._links.drop(link.link)
+    def drop(self, link: SteppedLink, error: BaseException) -> None:
+        self._links.drop(link.link, error)
 
 
 class Client:

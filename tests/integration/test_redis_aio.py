@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 import redis
 
 from cachelib.backends.redis import AsyncRedis
+from cachelib.envelope import HEADER_BYTES
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Fill, Get, Hit, Item, Leased, Revoke, Stored, value_of
 from tests.integration.test_redis_transport import kill_connections, open_connections
+from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer
 
 NOW_MS = 1_700_000_000_000
@@ -52,7 +57,7 @@ def test_cancelled_calls_leave_no_reply_behind(redis_url: str) -> None:
     over(redis_url, test)
 
 
-def test_cancelled_calls_give_their_connections_back(redis_url: str) -> None:
+def test_cancelled_calls_give_their_places_back(redis_url: str) -> None:
     async def test(backend: AsyncRedis) -> None:
         for _ in range(20):
             task = asyncio.ensure_future(backend.get(b"k"))
@@ -61,7 +66,7 @@ def test_cancelled_calls_give_their_connections_back(redis_url: str) -> None:
             await asyncio.gather(task, return_exceptions=True)
         assert await backend.get(b"k") is None
 
-    over(redis_url, test, connections_max=2, wait_ms=100)
+    over(redis_url, test, in_flight_max=2, wait_ms=5000)
 
 
 def test_idle_connections_that_the_server_closed_are_replaced(redis_url: str) -> None:
@@ -97,18 +102,30 @@ def test_dead_and_silent_servers_are_unavailable() -> None:
         over(server.url, test, timeout_ms=100)
 
 
-def test_connections_are_bounded_and_so_is_the_wait_for_one(redis_url: str) -> None:
+def test_all_tasks_share_one_connection(redis_url: str) -> None:
     async def test(backend: AsyncRedis) -> None:
         await cached(backend, b"k")
         assert None not in await asyncio.gather(*(backend.get(b"k") for _ in range(50)))
-        assert open_connections(redis_url) <= 2
-        taken = [await backend._transport._lanes.take() for _ in range(2)]
-        with pytest.raises(CacheUnavailable, match="connections_max"):
-            await backend.get(b"k")
-        for connection in taken:
-            await backend._transport._lanes.give(connection)
+        assert open_connections(redis_url) == 1
 
-    over(redis_url, test, connections_max=2, wait_ms=200)
+    over(redis_url, test, in_flight_max=2)
+
+
+def test_what_is_under_way_is_bounded_and_so_is_the_wait_for_a_place() -> None:
+    with RedisServer() as server:
+
+        async def test(backend: AsyncRedis) -> None:
+            await cached(backend, b"k")
+            server.pause()
+            taken = [asyncio.ensure_future(backend.get(b"k")) for _ in range(2)]
+            await asyncio.sleep(0)
+            with pytest.raises(CacheUnavailable, match="in_flight_max"):
+                await backend.get(b"k")
+            server.resume()
+            assert None not in await asyncio.gather(*taken)
+            assert await backend.get(b"k") is not None
+
+        over(server.url, test, in_flight_max=2, wait_ms=200, timeout_ms=30_000)
 
 
 def test_one_backend_serves_one_loop_after_another(redis_url: str) -> None:
@@ -124,3 +141,40 @@ def test_one_backend_serves_one_loop_after_another(redis_url: str) -> None:
     assert not isinstance(asyncio.run(use()), Exception)
     with redis.Redis.from_url(redis_url) as client:
         assert len(client.client_list()) == 1
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is missing, to make a certificate with")
+def test_tls_and_login_are_as_redis_py_makes_them(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    about = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    kind = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    subprocess.run(["openssl", *kind, *about, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    secured = {"tls_cert_file": certificate, "tls_key_file": key, "tls_auth_clients": "no"}
+    port = free_port()
+    with RedisServer(requirepass="secret", tls_port=port, **{name: str(value) for name, value in secured.items()}):
+
+        async def test(backend: AsyncRedis) -> None:
+            await cached(backend, b"k", b"v" * 300_000)
+            found = await asyncio.gather(*(backend.get(b"k") for _ in range(20)))
+            assert [len(raw or b"") for raw in found] == [300_000 + HEADER_BYTES] * 20
+
+        over(f"rediss://:secret@localhost:{port}/3?ssl_ca_certs={certificate}", test, timeout_ms=10_000)
+        for wrong in (f"rediss://:other@localhost:{port}/3?ssl_ca_certs={certificate}", f"rediss://localhost:{port}"):
+            with pytest.raises(CacheUnavailable):
+                over(wrong, test)
+
+
+def test_a_cancelled_waiter_does_not_take_the_next_ones_turn() -> None:
+    with RedisServer() as server:
+
+        async def test(backend: AsyncRedis) -> None:
+            await cached(backend, b"k")
+            server.pause()
+            under_way, cancelled, patient = [asyncio.ensure_future(backend.get(b"k")) for _ in range(3)]
+            await asyncio.sleep(0.05)  # one is under way, two wait for its place
+            cancelled.cancel()
+            await asyncio.sleep(0)
+            server.resume()
+            assert await under_way == await patient is not None
+
+        over(server.url, test, in_flight_max=1, wait_ms=20_000, timeout_ms=60_000)

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cachelib.backends.memcached import replies as stream
 from cachelib.backends.memcached import wire
-from cachelib.backends.memcached.wire import MORE, Found, Reply, ReplyReader, Wrote
+from cachelib.backends.memcached.replies import Reply, ReplyReader
+from cachelib.backends.memcached.wire import MORE, Found, Wrote
 from cachelib.errors import BadKey, ProtocolError
 
 NAME = b"shop/e1.t1/customers:7"
@@ -21,7 +23,7 @@ def read(data: bytes, wanted: int, cuts: list[int] | None = None) -> list[Reply]
     for end in ends:
         piece, start = data[start:end], end
         if piece:
-            complete = reader.feed(piece)
+            complete = reader.whole(piece)
     return reader.replies if complete else None
 
 
@@ -65,7 +67,7 @@ def test_bytes_behind_the_last_reply_are_an_error(expected: list[Reply], more: b
     data = b"".join(told(reply) for reply in expected)
     reader = ReplyReader(len(expected))
     with pytest.raises(ProtocolError):
-        reader.feed(data + more)
+        reader.whole(data + more)
 
 
 def outcome(data: bytes, wanted: int, cuts: list[int]) -> object:
@@ -107,9 +109,9 @@ def test_garbage_is_an_error_or_incomplete_however_it_is_cut(data: bytes, wanted
         b"END\r\n",
         b"STAT pid 1\r\nHD\r\n",
         b"STAT pid 1\r\nVA 1\r\nx\r\n",
-        b"x" * (wire.LINE_BYTES_MAX + 2),
-        b"HD " + b"x" * wire.LINE_BYTES_MAX + b"\r\n",
-        b"STAT a b\r\n" * (wire.STATS_MAX + 1),
+        b"x" * (stream.LINE_BYTES_MAX + 2),
+        b"HD " + b"x" * stream.LINE_BYTES_MAX + b"\r\n",
+        b"STAT a b\r\n" * (stream.STATS_MAX + 1),
         b"\x80\x00\x00\x00",
     ],
 )

@@ -81,19 +81,19 @@ class Memcached:
 class AsyncMemcached:
     """An `AsyncBackend` over one memcached 1.6 or newer. See `Memcached`.
 
-    It belongs to the event loop that uses it; close it there.
+    Each event loop that uses it has one connection, shared by its tasks; close it on each.
     """
 
     def __init__(self, servers: str | Sequence[str] = "localhost", **settings: Unpack[Given]) -> None:
         self.settings = Settings.of(settings)
         self.capability = _capability(self.settings)
         self._counts = Counts()
-        self._links = AsyncLinks(address_of(servers), self.settings)
+        self._links = AsyncLinks(address_of(servers), self.settings, self._counts)
         self._node = Node(self._links, self.settings, self._counts)
 
     async def get(self, name: Name) -> bytes | None:
         """See `AsyncBackend.get`."""
-        return (await self._node.get_many([name]))[0]
+        return await self._links.get(name)
 
     async def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
         """See `AsyncBackend.get_many`."""

@@ -10,15 +10,11 @@ from collections.abc import Callable, Coroutine
 from threading import Lock
 from typing import Any, Protocol, TypeVar, cast
 
-from cachelib.backends.memcached.wire import Reply
-from cachelib.errors import CacheUnavailable
+from cachelib.backends.base import ConnectionLost
+from cachelib.backends.memcached.replies import Reply
 
 T = TypeVar("T")
 LinkT = TypeVar("LinkT", bound="Link")
-
-
-class ConnectionLost(CacheUnavailable):
-    """The connection ended before all replies were there. A fresh one may do: the server may have restarted."""
 
 
 class Link(Protocol):
@@ -28,7 +24,7 @@ class Link(Protocol):
         """Send, and read exactly so many replies.
 
         Raises `ConnectionLost`, `ProtocolError` or another `CacheUnavailable`. After any error,
-        cancellation included, the link must be dropped: its replies no longer match.
+        cancellation included, the link must be given to `drop`.
         """
 
 
@@ -36,13 +32,16 @@ class Links(Protocol[LinkT]):
     """A bounded pool of connections to one server."""
 
     async def take(self, *, fresh: bool = False) -> LinkT:
-        """A link for this caller alone; `fresh`: not one that lay idle. Raises `CacheUnavailable`."""
+        """A link for one round trip after the other; `fresh`: none that may have died idle.
+
+        Raises `CacheUnavailable`.
+        """
 
     def give_back(self, link: LinkT) -> None:
         """Everything that was asked was answered."""
 
-    def drop(self, link: LinkT) -> None:
-        """Close it."""
+    def drop(self, link: LinkT, error: BaseException) -> None:
+        """What was asked ended in an error (or was cancelled): nobody may take its replies for another's."""
 
 
 class Counts:
@@ -73,13 +72,13 @@ async def ask(links: Links[LinkT], counts: Counts, request: bytes, replies: int,
         link = await links.take(fresh=fresh)
         try:
             answer = read(await link.roundtrip(request, replies))
-        except ConnectionLost:
-            links.drop(link)
+        except ConnectionLost as lost:
+            links.drop(link, lost)
             if fresh:
                 raise
             counts.add("reconnected")
-        except BaseException:  # a cancelled call, too, leaves replies behind
-            links.drop(link)
+        except BaseException as error:  # a cancelled call, too, leaves replies behind
+            links.drop(link, error)
             raise
         else:
             links.give_back(link)

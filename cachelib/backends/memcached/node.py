@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from cachelib.backends.base import Batch, Results
+from cachelib.backends.base import Batch, ConnectionLost, Results
 from cachelib.backends.memcached import wire
-from cachelib.backends.memcached.links import ConnectionLost, Counts, Link, Links, ask
+from cachelib.backends.memcached.links import Counts, Link, Links, ask
+from cachelib.backends.memcached.replies import Reply
 from cachelib.backends.memcached.rounds import Rounds, Task
 from cachelib.backends.memcached.settings import Settings
-from cachelib.backends.memcached.wire import Reply, Wrote
+from cachelib.backends.memcached.wire import Wrote
 from cachelib.errors import BadKey, CacheError, CacheFull, CacheUnavailable
 from cachelib.model import Answer, Name, Op
 
@@ -117,8 +118,8 @@ class Node(Generic[LinkT]):
                 await self._rounds.run(link, some, now_ms)
             if notes and not any(isinstance(task.result, CacheError) for task in tasks):
                 await _keep(link, notes)
-        except BaseException:  # a cancelled call, too, leaves replies behind
-            self._links.drop(link)
+        except BaseException as error:  # a cancelled call, too, leaves replies behind
+            self._links.drop(link, error)
             raise
         self._links.give_back(link)
 

@@ -25,7 +25,10 @@ class Settings:
     """How a node is reached, and the bounds of what is asked of it. Checked when built."""
 
     connections_max: int = 64
-    """Connections open at once; a caller waits up to `timeout_ms` for one."""
+    """For threads: connections open at once; a caller waits up to `timeout_ms` for one."""
+    in_flight_max: int = 1000
+    """For asyncio: requests under way at once on an event loop's one connection; a caller waits up to
+    `timeout_ms` for a place."""
     connect_timeout_ms: int = 1000
     timeout_ms: int = 1000
     """How long the server may take to answer one round trip."""
@@ -39,7 +42,8 @@ class Settings:
     tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
-        for name in ("connections_max", "connect_timeout_ms", "timeout_ms", "cas_tries", "pipeline_max"):
+        numbers = [field.name for field in fields(self) if field.name not in ("item_bytes_max", "tls")]
+        for name in numbers:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"memcached: {name} must be a whole number of at least 1, not {value!r}")
@@ -76,6 +80,7 @@ class Given(TypedDict, total=False):
     """`Settings` as keyword arguments, for type checkers."""
 
     connections_max: int
+    in_flight_max: int
     connect_timeout_ms: int
     timeout_ms: int
     item_bytes_max: int

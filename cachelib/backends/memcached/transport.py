@@ -9,11 +9,13 @@ import weakref
 from threading import Condition
 from time import monotonic
 
+from cachelib.backends.base import ConnectionLost
 from cachelib.backends.memcached import wire
 from cachelib.backends.memcached.connect import all_busy, connect, late, where
-from cachelib.backends.memcached.links import ConnectionLost, Counts
+from cachelib.backends.memcached.links import Counts
+from cachelib.backends.memcached.replies import Reply, ReplyReader
 from cachelib.backends.memcached.settings import Address, Settings
-from cachelib.backends.memcached.wire import MORE, Reply, ReplyReader
+from cachelib.backends.memcached.wire import MORE
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Name
 
@@ -64,7 +66,7 @@ class SocketLink:
         while True:
             if not data:
                 raise ConnectionLost(f"memcached at {where(self._address)} closed the connection")
-            if reader.feed(data):
+            if reader.whole(data):
                 return reader.replies
             if monotonic() > until:  # it still sends, but too slowly
                 raise late(self._address, self._timeout_s)
@@ -108,11 +110,11 @@ class SocketLinks:
             link = self._wait_or_open(fresh=False)
         try:
             value = link.value(name, request)
-        except ConnectionLost:
-            self.drop(link)
+        except ConnectionLost as lost:
+            self.drop(link, lost)
             return self._get_again(name, request)
-        except BaseException:  # an interrupted call, too, leaves replies behind
-            self.drop(link)
+        except BaseException as error:  # an interrupted call, too, leaves replies behind
+            self.drop(link, error)
             raise
         self.give_back(link)
         return value
@@ -123,8 +125,8 @@ class SocketLinks:
         link = self._wait_or_open(fresh=True)
         try:
             value = link.value(name, request)
-        except BaseException:  # as above
-            self.drop(link)
+        except BaseException as error:  # as above
+            self.drop(link, error)
             raise
         self.give_back(link)
         return value
@@ -141,13 +143,16 @@ class SocketLinks:
         if link.epoch == self._epoch:
             self._idle.append(link)
         else:
-            self.drop(link)
+            self._discard(link)
         # A waiter counts itself first and looks at the list then: one of us sees the other.
         if self._waiting:
             self._wake()
 
-    def drop(self, link: SocketLink) -> None:
+    def drop(self, link: SocketLink, error: BaseException) -> None:
         """See `Links.drop`."""
+        self._discard(link)
+
+    def _discard(self, link: SocketLink) -> None:
         link.close()
         with self._changed:
             self._all.discard(link)
@@ -158,7 +163,7 @@ class SocketLinks:
         self._epoch += 1
         with contextlib.suppress(IndexError):
             while True:
-                self.drop(self._idle.pop())
+                self._discard(self._idle.pop())
 
     def forget(self) -> None:
         """In a child after a fork: the connections, and locks in whatever state, are the parent's."""

@@ -13,29 +13,16 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from cachelib.backends.memcached.replies import Reply
 from cachelib.errors import BadKey, ProtocolError
 from cachelib.model import Name
 
 NAME_BYTES_MAX = 250
 TTL_S_MIN = 2
 TTL_S_MAX = 30 * 24 * 3600
-LINE_BYTES_MAX = 2048
-"""A reply's line holds at most a name and a few flags; a longer one is no memcached's."""
-VALUE_BYTES_MAX = 1 << 30
-"""The most that a server can be told to accept (`-I`)."""
-STATS_MAX = 1000
 
 _FORBIDDEN = bytes(range(0x21)) + b"\x7f"
-_CODES = frozenset((b"HD", b"VA", b"EN", b"NS", b"EX", b"NF", b"MN"))
 _STALE = frozenset((b"W", b"X", b"Z"))
-
-
-class Reply(NamedTuple):
-    """One reply: its two letters, its flags, and the value where it has one."""
-
-    code: bytes
-    flags: list[bytes]
-    value: bytes | None = None
 
 
 class Found(NamedTuple):
@@ -117,85 +104,6 @@ def ttl_seconds(life_ms: int) -> int:
 # --- replies ---------------------------------------------------------------------------------
 
 
-class ReplyReader:
-    """Takes bytes as they come, and gives the replies to one pipeline: exactly `wanted`, then silence."""
-
-    __slots__ = ("_at", "_buffer", "_parts", "_stats", "_wanted", "missing", "replies")
-
-    def __init__(self, wanted: int) -> None:
-        self.replies: list[Reply] = []
-        self.missing = 0
-        """At least so many bytes more are sure to come."""
-        self._wanted = wanted
-        self._buffer = b""
-        self._at = 0
-        self._parts: list[bytes] = []
-        self._stats: list[bytes] | None = None
-
-    def feed(self, data: bytes) -> bool:
-        """Take what was received. True: all replies are there. Raises `ProtocolError`."""
-        if len(data) < self.missing:  # in the middle of a large value: joined once, at its end
-            self._parts.append(data)
-            self.missing -= len(data)
-            return False
-        self._buffer = b"".join((self._buffer[self._at :], *self._parts, data))
-        self._parts.clear()
-        self._at = self.missing = 0
-        while len(self.replies) < self._wanted and self._next():
-            pass
-        if len(self.replies) < self._wanted:
-            return False
-        if self._at < len(self._buffer):
-            raise unexpected(self._buffer[self._at :], "behind the last reply")
-        return True
-
-    def _next(self) -> bool:
-        """Parse one line, and its value."""
-        end = self._buffer.find(b"\r\n", self._at)
-        length = (end if end >= 0 else len(self._buffer) - 1) - self._at
-        if length > LINE_BYTES_MAX:
-            raise unexpected(self._buffer[self._at :], "where a line of a reply was expected")
-        if end < 0:
-            return False
-        line = self._buffer[self._at : end]
-        code, *flags = line.split(b" ")
-        if code == b"VA":
-            return self._value(flags, end + 2)
-        self._at = end + 2
-        if code in _CODES and self._stats is None:
-            self.replies.append(Reply(code, flags))
-        else:
-            self._uncommon(code, line)
-        return True
-
-    def _value(self, flags: list[bytes], start: int) -> bool:
-        if not flags or not flags[0].isdigit() or len(flags[0]) > 10 or int(flags[0]) > VALUE_BYTES_MAX:
-            raise unexpected(self._buffer[self._at :], "where a value's size was expected")
-        if self._stats is not None:
-            raise unexpected(self._buffer[self._at :], "between the lines of `stats`")
-        end = start + int(flags[0])
-        if len(self._buffer) < end + 2:
-            self.missing = end + 2 - len(self._buffer)
-            return False
-        if self._buffer[end : end + 2] != b"\r\n":
-            raise unexpected(self._buffer[end : end + 2], "behind a value")
-        self.replies.append(Reply(b"VA", flags[1:], self._buffer[start:end]))
-        self._at = end + 2
-        return True
-
-    def _uncommon(self, code: bytes, line: bytes) -> None:
-        if code == b"STAT" and len(self._stats or ()) < STATS_MAX:
-            self._stats = self._stats or []
-            self._stats.append(line)
-        elif code == b"END" and self._stats is not None:
-            self.replies.append(Reply(b"END", self._stats))
-            self._stats = None
-        elif code == b"SERVER_ERROR" and self._stats is None:
-            self.replies.append(Reply(code, [line[len(b"SERVER_ERROR ") :]]))
-        else:
-            raise unexpected(line, "as a reply; memcached 1.6 or newer is needed")
-
-
 def whole_value(data: bytes, name: Name) -> bytes | _More | None:
     """The value in `data` if that is the whole reply to `value_request(name)` and nothing unusual."""
     end = data.find(b"\r\n")
@@ -265,8 +173,3 @@ def _must_name(reply: Reply, name: Name, *codes: bytes) -> None:
 def _odd(reply: Reply, name: Name) -> ProtocolError:
     head = b" ".join((reply.code, *reply.flags))[:200]
     return ProtocolError(f"memcached answered {head!r} about {name!r}; the connection was dropped")
-
-
-def unexpected(data: bytes, where: str) -> ProtocolError:
-    """The error for bytes that nobody asked for."""
-    return ProtocolError(f"memcached sent {data[:80]!r} {where}; the connection was dropped")

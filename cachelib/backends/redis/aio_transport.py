@@ -1,190 +1,131 @@
-"""Talks over redis-py's asyncio connections: a small stack of them for each event loop.
+"""Talks over one connection for each event loop, shared by all of its tasks.
 
-A call that is cancelled in the middle closes its connection: the reply that is under way would
-be taken for that of the next call.
+redis-py connects (so TLS, AUTH, Unix sockets and timeouts are the library's); from then on the
+socket is ours: its own reading and writing is one caller's at a time. See `multiplexed.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from os import getpid
 from typing import Any, TypeVar
 
 from redis.asyncio.connection import ConnectionPool
-from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import RedisError, ResponseError
+from redis.connection import DefaultParser
+from redis.exceptions import RedisError
 
+from cachelib.backends.base import ConnectionLost
+from cachelib.backends.multiplexed import Multiplexed
+from cachelib.backends.per_loop import PerLoop
 from cachelib.backends.redis.settings import Settings, place_of, pool_of
 from cachelib.backends.redis.talks import Talk, plain, spoils
-from cachelib.errors import CacheUnavailable
+from cachelib.errors import CacheUnavailable, MissingExtra, ProtocolError
 from cachelib.model import Name
 
+try:
+    from hiredis import ProtocolError as Garbled
+    from hiredis import Reader, pack_command
+except ImportError as cause:
+    raise MissingExtra("the async redis backend reads with hiredis: pip install 'leasecache[redis]'") from cause
+
 T = TypeVar("T")
-Connection = Any
-"""One of redis-py's connection classes; they share a protocol, but no type."""
+Line = Multiplexed[object]
 
 
-class AsyncLanes:
-    """The connections of one event loop, between `close` and `close`."""
+class Resp:
+    """RESP2, read by hiredis. See `Dialect`."""
 
-    def __init__(self, pool: ConnectionPool, settings: Settings, place: str) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.pid = getpid()
-        self._pool, self._settings, self._place = pool, settings, place
-        self._free: list[Connection] = []
-        self._slots = asyncio.Semaphore(settings.connections_max)
-        self._closed = False
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._reader = Reader(replyError=DefaultParser.parse_error)
+        self.has_rest = self._reader.has_data
+        """See `Dialect.has_rest`."""
 
-    async def take(self) -> Connection:
-        """A connection that nobody uses: the one used last, or a new one. Waits for at most `wait_ms`."""
+    def request(self, name: Name) -> bytes:
+        """See `Dialect.request`."""
+        return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)
+
+    def feed(self, data: bytes) -> list[object]:
+        """See `Dialect.feed`."""
+        gets = self._reader.gets
+        replies: list[object] = []
         try:
-            async with asyncio.timeout(self._settings.wait_ms / 1000):
-                await self._slots.acquire()
-        except TimeoutError as cause:
-            raise CacheUnavailable(
-                f"redis at {self._place}: all {self._settings.connections_max} connections were in use "
-                f"for {self._settings.wait_ms} ms; raise connections_max, or wait_ms"
-            ) from cause
-        try:
-            return self._free.pop() if self._free else self._made()
-        except BaseException:
-            self._slots.release()
-            raise
+            self._reader.feed(data)
+            while (reply := gets()) is not False:  # RESP2 has no booleans
+                replies.append(reply)
+        except Garbled as error:
+            raise ProtocolError(f"redis at {self._place} sent no RESP ({error}); the connection was dropped") from error
+        return replies
 
-    async def take_live(self) -> Connection:
-        """As `take`, but none that is known to be closed by the server: for what must not be sent twice."""
-        while True:
-            connection = await self.take()
-            if not connection.is_connected or not await _has_something_to_read(connection):
-                return connection
-            await self.drop(connection)
-
-    async def give(self, connection: Connection) -> None:
-        """Back among the free ones."""
-        if self._closed:
-            await self.drop(connection)
-            return
-        self._free.append(connection)
-        self._slots.release()
-
-    async def drop(self, connection: Connection) -> None:
-        """Close it: a reply may be under way that belongs to nobody."""
-        self._slots.release()
-        await connection.disconnect(nowait=True)
-
-    async def close(self) -> None:
-        """Close the free ones now, and the others when they are given back."""
-        self._closed = True
-        while self._free:
-            await self._free.pop().disconnect()
-
-    def _made(self) -> Connection:
-        return self._pool.make_connection()  # type: ignore[no-untyped-call]
+    def value(self, reply: object, name: Name) -> bytes | None:
+        """See `Dialect.value`."""
+        return reply if reply is None or type(reply) is bytes else plain(reply)
 
 
 class AsyncTransport:
-    """Carries talks to one server, for one event loop at a time."""
+    """Carries talks to one server, over one connection for each event loop."""
 
     def __init__(self, url: str, settings: Settings, options: dict[str, Any]) -> None:
         self._pool = pool_of(ConnectionPool, url, settings, options)
         self._settings = settings
-        self.place = place_of(self._pool.connection_kwargs)
-        self._lanes: AsyncLanes | None = None
-        self._inherited: list[AsyncLanes] = []
+        self.place = f"redis at {place_of(self._pool.connection_kwargs)}"
+        self.lines: PerLoop[object] = PerLoop(self._dial, self.place, wait_ms=settings.wait_ms)
 
     async def get(self, name: Name) -> bytes | None:
         """The bytes kept for `name`. As reading twice is harmless, a connection that broke is replaced once."""
-        lanes = self._lanes_here()
+        line = self.lines.now() or await self.lines.ready()
         try:
-            return await self._get(lanes, await lanes.take(), name)
-        except _Idle:
-            connection = await lanes.take()
-            await connection.disconnect(nowait=True)  # the free ones broke, most likely, when this one did
-            return await self._get(lanes, connection, name)
+            return await line.ask_value(name)
+        except ConnectionLost:
+            return await (await self.lines.ready()).ask_value(name)
 
     async def converse(self, talk: Talk[T]) -> T:
         """Drive a talk to its end, on one connection."""
-        lanes = self._lanes_here()
-        connection = await lanes.take_live()
+        line = self.lines.now() or await self.lines.ready()
+        replies: list[object] | None = None
         try:
-            value, sound = await _converse(connection, talk)
-        except (RedisError, OSError) as error:
-            await lanes.drop(connection)
-            raise CacheUnavailable(self._text(error)) from error
-        except BaseException:  # a cancellation, too
-            await lanes.drop(connection)
+            while True:
+                try:
+                    commands = talk.send(replies)  # type: ignore[arg-type]  # None starts it
+                except StopIteration as end:
+                    value: T = end.value
+                    return value
+                # I11: on this connection or none: one that broke answers nothing any more.
+                request = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]
+                replies = await line.ask(request, len(commands))
+                if any(map(spoils, replies)):
+                    line.retire()
+        except ProtocolError as error:
+            line.end(error)  # I12: nor is anything else to be believed that comes over it
             raise
-        await (lanes.give(connection) if sound else lanes.drop(connection))
-        return value
 
     async def close(self) -> None:
-        """Close every connection; the next call opens new ones. To be called on the loop that used them."""
-        lanes, self._lanes = self._lanes, None
-        if lanes is not None and lanes.pid == getpid() and lanes.loop is asyncio.get_running_loop():
-            await lanes.close()
+        """Close the running loop's connection; the next call opens a new one."""
+        await self.lines.close()
 
-    # --- how -----------------------------------------------------------------------------------
-
-    async def _get(self, lanes: AsyncLanes, connection: Connection, name: Name) -> bytes | None:
-        was_open = connection.is_connected
+    async def _dial(self) -> Line:
+        connection: Any = self._pool.make_connection()  # type: ignore[no-untyped-call]
         try:
-            await connection.send_packed_command(connection.pack_command(b"GET", name), False)
-            raw = await connection.read_response()
-        except (RedisError, OSError) as error:
-            await lanes.drop(connection)
-            closed_while_idle = was_open and isinstance(error, Disconnected)
-            raise (_Idle if closed_while_idle else CacheUnavailable)(self._text(error)) from error
+            async with asyncio.timeout(self._settings.connect_timeout_ms / 1000):
+                await connection.connect()
+        except (RedisError, OSError) as error:  # TimeoutError is one
+            await connection.disconnect(nowait=True)
+            raise CacheUnavailable(f"{self.place}: {str(error) or 'no connection in time'}") from error
         except BaseException:  # a cancellation, too
-            await lanes.drop(connection)
+            await connection.disconnect(nowait=True)
             raise
-        await lanes.give(connection)
-        return plain(raw)
+        return self._taken_over(connection)
 
-    def _lanes_here(self) -> AsyncLanes:
-        lanes, pid = self._lanes, getpid()
-        if lanes is not None and lanes.pid == pid and lanes.loop is asyncio.get_running_loop():
-            return lanes
-        if lanes is not None and lanes.pid != pid:
-            # Kept as they are: to close them would take the parent's sockets out of the parent's selector.
-            self._inherited.append(lanes)
-        self._lanes = AsyncLanes(self._pool, self._settings, self.place)
-        return self._lanes
-
-    def _text(self, error: Exception) -> str:
-        return f"redis at {self.place}: {error}"
-
-
-class _Idle(CacheUnavailable):
-    """The server has closed the connection while nobody used it."""
-
-
-async def _converse(connection: Connection, talk: Talk[T]) -> tuple[T, bool]:
-    """The talk's result, and whether the connection may be used again."""
-    replies: list[object] | None = None
-    sound = True
-    while True:
-        try:
-            commands = talk.send(replies)  # type: ignore[arg-type]  # None starts it
-        except StopIteration as end:
-            return end.value, sound
-        if replies is not None and not connection.is_connected:
-            raise Disconnected("the connection broke between two steps")  # I11: and a new one would not do
-        await connection.send_packed_command(connection.pack_commands(commands), False)
-        replies = [await _reply(connection) for _ in commands]
-        sound = sound and not any(map(spoils, replies))
-
-
-async def _reply(connection: Connection) -> object:
-    try:
-        return await connection.read_response()
-    except ResponseError as refused:
-        return refused
-
-
-async def _has_something_to_read(connection: Connection) -> bool:
-    """An idle connection has nothing to read, unless it was closed."""
-    look = getattr(connection, "can_read", None) or connection.can_read_destructive  # its name before redis-py 8
-    try:
-        return bool(await look())
-    except (RedisError, OSError):
-        return True
+    def _taken_over(self, connection: Any) -> Line:
+        """The connection's socket under a protocol of ours, after redis-py has shaken hands."""
+        writer = connection._writer
+        line = Line(
+            Resp(self.place),
+            self.place,
+            timeout_s=self._settings.timeout_ms / 1000,
+            in_flight_max=self._settings.in_flight_max,
+        )
+        line.over = writer  # a stream writer that goes closes its transport
+        writer.transport.set_protocol(line)
+        line.connection_made(writer.transport)
+        connection._reader = connection._writer = None
+        return line

@@ -75,7 +75,10 @@ class Redis:
 
 
 class AsyncRedis:
-    """An `AsyncBackend`; see `Redis`. Close it on the event loop that used it."""
+    """An `AsyncBackend`; see `Redis`.
+
+    Each event loop that uses it has one connection, shared by its tasks; close it on each.
+    """
 
     def __init__(self, url: str, *, options: Mapping[str, Any] | None = None, **settings: Any) -> None:
         chosen = Settings.of(settings)

@@ -24,9 +24,11 @@ class Settings:
     """How a node is reached, and the bounds of what is asked of it. Checked when built."""
 
     connections_max: int = 64
-    """Connections open at once."""
+    """For threads: connections open at once."""
+    in_flight_max: int = 1000
+    """For asyncio: requests under way at once on an event loop's one connection."""
     wait_ms: int = 500
-    """How long a caller waits for one of them."""
+    """How long a caller waits for a connection, or for a place on the one."""
     connect_timeout_ms: int = 1000
     timeout_ms: int = 500
     """How long the server may keep silent."""
