@@ -21,6 +21,8 @@ _PORTS = {"redis": 6379, "rediss": 6379, "memcached": 11211}
 
 def node_name(url: str) -> str:
     """What the layout calls the node of this URL: without credentials, options and what goes without saying."""
+    if "://" not in url:
+        return url  # a name that somebody chose
     parts = urlsplit(url)
     if parts.scheme not in _PORTS:
         base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cachelib.backends.base import Backend
+from cachelib.places import node_name
 from invalidator.duties import Duties
 from invalidator.positions import Begin, Found, StartOver, begin, found, note_names
 from invalidator.session import Others, Session
@@ -47,6 +48,7 @@ def connect(
     target = merged(end, elsewhere)
     session = Session(
         backend=backend,
+        node=node_name(name),
         namespace=duties.namespace,
         consumer=duties.consumer,
         store=store,
@@ -73,8 +75,8 @@ def _positions(name: str, decision: Begin | StartOver, duties: Duties) -> Positi
     duties.metrics.connects.labels(name, decision.why).inc()
     if isinstance(decision, StartOver):
         duties.log.error("what a node holds cannot be trusted", node=name, why=decision.why)
-        return duties.start_over(decision.why, False).positions
-    positions = merged(decision.positions, duties.epochs.pardoned(decision.positions))
+        return duties.start_over(decision.why, False, node_name(name)).positions
+    positions = merged(decision.positions, duties.epochs.pardoned(decision.positions, node_name(name)))
     duties.log.info("node connected", node=name, goes_on_from=decision.why, positions=dict(positions))
     return positions
 

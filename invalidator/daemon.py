@@ -7,12 +7,14 @@ import importlib
 import sys
 from collections.abc import Callable
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import tenacity
 
 from cachelib.backends import from_url
 from cachelib.backends.base import Backend
 from cachelib.errors import ConfigError, StoreError
+from cachelib.places import as_its_like
 from cachelib.stores import SqlStore
 from invalidator.column_types import ColumnTypes
 from invalidator.config import node_name, redacted
@@ -42,6 +44,13 @@ def open_nodes(settings: Settings) -> list[tuple[str, Backend]]:
             said = str(error) if isinstance(error, ConfigError) else "it cannot be read"
             raise ConfigError(f"the cache URL {redacted(url)} is wrong: {said.replace(url, redacted(url))}") from error
     return nodes
+
+
+def reached(settings: Settings, name: str) -> Backend:
+    """A node that the layout names, with the credentials of one like it. Raises `ConfigError`."""
+    kind = urlsplit(name).scheme
+    like = next((url for url in settings.cache_urls() if urlsplit(url).scheme == kind), name)
+    return from_url(as_its_like(name, like))
 
 
 def open_store(settings: Settings) -> SqlStore:
@@ -129,6 +138,7 @@ class Daemon:
             store=self._store,
             source=self._source,
             nodes=nodes,
+            reach=lambda name: reached(self.settings, name),
             rules=rules,
             reload=lambda: self._reread(settings()),
             log=log,

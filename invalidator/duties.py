@@ -19,8 +19,9 @@ from invalidator.work import Window
 class Duties:
     """What all workers share.
 
-    `start_over(why, anew)`: give everything new epochs; unless `anew`, those are good that were given
-    since the store last went back. `identity`: who the store is, and how often it went back, as the
+    `start_over(why, anew, node)`: a new tenure for all that this node of the pool holds, or, where the layout
+    names no nodes, new epochs for everything; unless `anew`, what was given since the store last went back
+    is good. `identity`: who the store is, and how often it went back, as the
     service last saw it; a change makes every worker connect anew. `highest`: the highest version
     that the store has given out, None where it does not tell. `turn_s`: a worker with nothing to do
     looks up so often.
@@ -34,7 +35,7 @@ class Duties:
     epochs: Epochs
     metrics: Metrics
     log: Log
-    start_over: Callable[[str, bool], Amnesty]
+    start_over: Callable[[str, bool, str], Amnesty]
     identity: Callable[[], tuple[str, int]]
     highest: Callable[[], int | None]
     committed: Callable[[], Committed | None]

@@ -22,11 +22,12 @@ from cachelib.layout import (
     encode_layout,
     first_layout,
     with_new_epochs,
+    with_node_renewed,
 )
 from cachelib.stores.base import Store
 from invalidator.logs import Log
 from invalidator.metrics import Metrics
-from invalidator.sources.base import Positions, of_now
+from invalidator.sources.base import Positions, merged, of_now
 
 MARGIN_S = 1.0
 """Beyond two lease times, before a change that another published and left is completed."""
@@ -36,7 +37,8 @@ PUBLISH_TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Amnesty:
-    """Everything has got new epochs: what came before `positions` in the log concerns no item any more.
+    """Everything, or all of one node, has got new names: what came before `positions` in the log concerns no item
+    any more.
 
     The positions were read before the publication, and nothing fills the new names before they are
     current: so whoever applies the log from there on has missed nothing.
@@ -69,6 +71,7 @@ class Epochs:
         """The published change that waits, by its number, and since when we know of it."""
         self._ours = 0
         self.amnesty: Amnesty | None = None
+        self._of_nodes: dict[str, Amnesty] = {}
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -112,9 +115,15 @@ class Epochs:
         layout = self.layout()
         return layout.number > number and layout.next is None
 
-    def pardoned(self, positions: Positions) -> dict[str, str]:
-        """Up to where, in these partitions, nothing needs to be told: everything has got new epochs since."""
-        return of_now(self.amnesty.positions, positions) if self.amnesty is not None else {}
+    def pardoned(self, positions: Positions, node: str) -> dict[str, str]:
+        """Up to where, in these partitions, the node need not be told: what it holds has got new names since."""
+        both = (self.amnesty, self._of_nodes.get(node))
+        one, other = (of_now(given.positions, positions) if given is not None else {} for given in both)
+        return merged(one, other)
+
+    def given(self, node: str) -> Amnesty | None:
+        """The last amnesty that the node was given, alone or with all."""
+        return self._of_nodes.get(node, self.amnesty)
 
     # --- publishing --------------------------------------------------------------------------
 
@@ -142,8 +151,26 @@ class Epochs:
         layout = self._publish(lambda now: with_new_epochs(now, None))
         self._published(layout, reason)
         self.amnesty = Amnesty(end, layout.number, generation)
+        self._of_nodes.clear()
         self._log.error("new epochs for everything: the caches begin anew", reason=reason, layout=layout.number)
         return self.amnesty
+
+    def renew_node(self, node: str, end: Positions, reason: str, generation: int) -> Amnesty:
+        """Give all that this node of the pool owns a new tenure. `end` is the log's end, read before.
+
+        Where the layout names no nodes, as `renew_all`.
+        """
+        if not self.layout().pooled:
+            return self.renew_all(end, reason, generation)
+        layout = self._publish(lambda now: with_node_renewed(now, node))
+        if node in layout.goal.nodes:
+            self._published(layout, reason)
+            number = layout.number
+        else:  # it leaves the pool, or has left it: its names end by themselves
+            number = layout.number if layout.next is not None else layout.number - 1
+        self._of_nodes[node] = Amnesty(end, number, generation)
+        self._log.error("a node begins anew", node=node, reason=reason, layout=layout.number)
+        return self._of_nodes[node]
 
     def _published(self, layout: Layout, reason: str) -> None:
         with self._lock:

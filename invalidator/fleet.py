@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
+from cachelib.backends.base import Backend
 from invalidator.epochs import Epochs
 from invalidator.lineage import Lineage
 from invalidator.logs import Log
@@ -43,7 +44,26 @@ class Fleet:
 
     def add(self, worker: NodeWorker) -> None:
         """One more."""
-        self._workers.append(worker)
+        self._workers = [*self._workers, worker]  # others may be going through the list
+
+    def drop(self, worker: NodeWorker) -> None:
+        """One that has no keys any more: nobody waits for it."""
+        worker.counts = False
+        self._workers = [one for one in self._workers if one is not worker]
+        self._dying.pop(worker.name, None)
+        worker.stop(_STOP_S)
+        self._metrics.forget_node(worker.name)
+
+    def follow(self, wanted: Mapping[str, tuple[str, Backend]], join: Callable[[str, Backend], None]) -> None:
+        """Have a worker for each of these nodes, by what the layout calls them, and for no other."""
+        known = {worker.place: worker for worker in self._workers}
+        for place in wanted.keys() - known.keys():
+            name, backend = wanted[place]
+            self._log.info("a node joins", node=name)
+            join(name, backend)
+        for place in known.keys() - wanted.keys():
+            self._log.info("a node has left the layout", node=known[place].name)
+            self.drop(known[place])
 
     def raise_if_crashed(self) -> None:
         """Raise what a worker died of: a dead thread must not be silent."""
@@ -84,14 +104,14 @@ class Fleet:
             self._bury(worker)
 
     def _bury(self, worker: NodeWorker) -> None:
-        """A node that fails for too long: new epochs, and once they are current nobody waits for it any more."""
+        """A node that fails for too long: new names for what it has, and once they are current nobody waits for it."""
         if not self._is_dead(worker) or not worker.counts:
             self._dying.pop(worker.name, None)
             return
         number = self._dying.get(worker.name)
         if number is None:
             self._log.error("a node is given up", node=worker.name, error=worker.last_error)
-            self._dying[worker.name] = self._lineage.start_over("node_dead", True).number
+            self._dying[worker.name] = self._lineage.start_over("node_dead", True, worker.place).number
         elif self._epochs.current(number):
             worker.counts = False
             self._log.error("a node counts no longer", node=worker.name)

@@ -77,12 +77,15 @@ class Lineage:
         was, generation = self._identity
         self._identity = was, generation + 1
 
-    def start_over(self, why: str, anew: bool) -> Amnesty:
-        """New epochs for everything, because of one node. Unless `anew`, those of this generation are good, too."""
+    def start_over(self, why: str, anew: bool, node: str) -> Amnesty:
+        """A new tenure for a node of the pool; where the layout names none, new epochs for everything.
+
+        Unless `anew`, what was given in this generation is good, too.
+        """
         with self._lock:
-            amnesty, generation = self._epochs.amnesty, self._identity[1]
+            amnesty, generation = self._epochs.given(node), self._identity[1]
             if anew or amnesty is None or amnesty.generation != generation:
-                amnesty = self._epochs.renew_all(self._end(), why, generation)
+                amnesty = self._epochs.renew_node(node, self._end(), why, generation)
             return amnesty
 
     def _end(self) -> Positions:

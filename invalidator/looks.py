@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from cachelib.effects import Effect
 from cachelib.stores.base import Snapshot
+from invalidator.settings import ApplySettings
 from invalidator.sources.base import Event, merged
 from invalidator.work import Work
 
@@ -201,3 +202,12 @@ def _joined(one: Work, other: Work) -> Work:
         watermark_us=watermark_us,
         highest=max(one.highest, other.highest),
     )
+
+
+def visibility_of(settings: ApplySettings, store: Any, clock_s: Callable[[], float]) -> Visibility:
+    """How a commit is known to be readable: by the store where it can tell, else by time."""
+    delay = SettleDelay(settings.settle_delay_s, clock_s)
+    ask = getattr(store, "snapshot", None)
+    if settings.second_look == "delay" or not callable(ask):
+        return delay
+    return BySnapshot(ask, delay)

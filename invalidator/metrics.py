@@ -30,6 +30,11 @@ class Metrics:
         suffix = {"counter": "_total"}
         return {metric.name + suffix.get(metric.type, ""): metric.documentation for metric in self.registry.collect()}
 
+    def forget_node(self, node: str) -> None:
+        """It has left: what it last showed is no longer true of anything."""
+        for gauge in (self.node_up, self.node_counts, self.lag, self.behind, self.position):
+            gauge.remove_by_labels({"node": node})
+
     # --- what there is -----------------------------------------------------------------------
 
     def _reading(self) -> None:
@@ -89,7 +94,9 @@ class Metrics:
             "position", "How far a node, or the committed offset, has come: the number that leads its position.",
             "node", "partition",
         )  # fmt: skip
-        self.epochs = self._counter("epochs", "Times that entities got new epochs, by reason.", "reason")
+        self.epochs = self._counter(
+            "epochs", "Times that entities got new epochs, or a node of a pool a new tenure, by reason.", "reason"
+        )
         self.layouts_completed = self._counter(
             "layouts_completed", "Published layouts made current: own ones, and those left by others.", "whose"
         )

@@ -15,6 +15,7 @@ import tenacity
 
 from cachelib.backends.base import Backend
 from cachelib.errors import CacheError, CacheFull, LogGap, StoreError
+from cachelib.places import node_name
 from invalidator.connecting import connect
 from invalidator.duties import Duties
 from invalidator.feed import Feed
@@ -29,6 +30,8 @@ class NodeWorker:
 
     def __init__(self, name: str, backend: Backend, feed: Feed, duties: Duties, *, counts: bool) -> None:
         self.name = name
+        self.place = node_name(name)
+        """What the layout calls it."""
         self.counts = counts
         self.crashed: BaseException | None = None
         self.failing_since_s: float | None = None
@@ -151,7 +154,7 @@ class NodeWorker:
 
     def _catch_up(self, session: Session) -> Sequence[Work]:
         duties = self._duties
-        pardoned = duties.epochs.pardoned(session.positions)
+        pardoned = duties.epochs.pardoned(session.positions, self.place)
         if not covers(session.positions, pardoned):
             session.jump(merged(session.positions, pardoned))
             self._reading = False
@@ -162,7 +165,7 @@ class NodeWorker:
             return list(self._feed.next(duties.settings.batch, duties.turn_s))
         except LogGap as gap:
             duties.log.error("a node needs what the log no longer has", node=self.name, error=str(gap))
-            session.jump(duties.start_over("log_purged", True).positions)
+            session.jump(duties.start_over("log_purged", True, self.place).positions)
             self._reading = False
             return ()
 

@@ -6,19 +6,19 @@ Neither is a consumer: no position and no offset moves. Applying changes again i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
-from cachelib.backends.base import Backend
 from cachelib.effects import Effect
 from cachelib.errors import CacheError, StoreError
 from cachelib.layout import Layout
 from cachelib.model import RaiseFloor
 from cachelib.stores import SqlStore
-from invalidator.daemon import open_nodes, open_store, read_rules
+from invalidator.daemon import open_nodes, open_store, reached, read_rules
 from invalidator.epochs import Epochs
 from invalidator.logs import Log, open_log
 from invalidator.metrics import Metrics
 from invalidator.onlooker import looking_on, place_of
+from invalidator.roster import Roster
 from invalidator.rules import Reading, Rules
 from invalidator.session import batch_for
 from invalidator.settings import Settings
@@ -121,7 +121,8 @@ def replayed(settings: Settings, start: str) -> Iterator[str]:
         store.identity()
         with looking_on(settings, store, rules, log) as source:
             first = place_of(source, start, store.now_us)
-            yield from _replayed(settings, source, first, rules, [node for _, node in nodes], store, log)
+            roster = Roster(nodes, lambda name: reached(settings, name))
+            yield from _replayed(settings, source, first, rules, roster, store, log)
     finally:
         for _, node in nodes:
             node.close()
@@ -133,7 +134,7 @@ def _replayed(
     source: ChangeSource,
     first: Positions,
     rules: Rules,
-    nodes: list[Backend],
+    roster: Roster,
     store: SqlStore,
     log: Log,
 ) -> Iterator[str]:
@@ -143,7 +144,7 @@ def _replayed(
     for polled in polls(source, first, source.end()):
         reading = rules.read(polled.events, polled.poison)
         renewed |= _entities(reading)
-        _apply(settings, epochs.layout, reading.effects, nodes)
+        _apply(settings, epochs.layout(), reading.effects, roster)
         done, keys = done + len(polled.events) + len(polled.poison), keys + len(reading.effects)
     if renewed:
         names = ", ".join(sorted(renewed))
@@ -151,16 +152,16 @@ def _replayed(
         epochs.renew(renewed, "replay")
         _complete(epochs)
     places = ", ".join(f"{at} {position.partition('@')[0] or 'the start'}" for at, position in sorted(first.items()))
-    yield f"replayed {done} changes from {places} on: {keys} keys on {len(nodes)} nodes"
+    yield f"replayed {done} changes from {places} on: {keys} keys on {len(roster.of(epochs.layout()))} nodes"
 
 
 def _entities(reading: Reading) -> set[str]:
     return {entity for _, entity, _ in reading.renew}
 
 
-def _apply(settings: Settings, layout: Callable[[], Layout], effects: list[Effect], nodes: Iterable[Backend]) -> None:
-    batch = batch_for(layout(), settings.namespace, effects)
-    for node in nodes:
+def _apply(settings: Settings, layout: Layout, effects: list[Effect], roster: Roster) -> None:
+    for place, (_, node) in roster.of(layout).items():
+        batch = batch_for(layout, settings.namespace, effects, place)
         for result in node.apply(batch, {}, time.time_ns() // 1_000_000):
             if isinstance(result, CacheError):
                 raise result

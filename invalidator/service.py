@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cachelib.backends import from_url
 from cachelib.backends.base import Backend
 from cachelib.errors import ConfigError, LogGap, StoreError
 from cachelib.stores.base import Store
@@ -23,9 +24,10 @@ from invalidator.fleet import Fleet
 from invalidator.letterbox import Letterbox
 from invalidator.lineage import Lineage
 from invalidator.logs import Log
-from invalidator.looks import BySnapshot, Looks, SettleDelay, Visibility
+from invalidator.looks import Looks, visibility_of
 from invalidator.metrics import Metrics
 from invalidator.node import NodeWorker
+from invalidator.roster import Reach, Roster
 from invalidator.rules import Rules
 from invalidator.settings import Settings
 from invalidator.sources.base import ChangeSource, Positions, covers, merged
@@ -48,6 +50,7 @@ class Service:
         store: Store,
         source: ChangeSource,
         nodes: Sequence[tuple[str, Backend]],
+        reach: Reach = from_url,
         rules: Rules,
         reload: Callable[[], Rules],
         log: Log,
@@ -64,7 +67,7 @@ class Service:
         self.store_error = ""
         self._store = store
         self._source = source
-        self._nodes = nodes
+        self._roster = Roster(nodes, reach)
         self._reload = reload
         self._clock_s = clock_s
         self._now_ms = now_ms
@@ -77,7 +80,7 @@ class Service:
         self._window = Window(settings.apply.window)
         self._given: Positions = {}
         self.tally = Tally(clock_s)
-        self._moving = False
+        self._moving = self._running = False
         self._stop = threading.Event()
         self._feed = self._new_feed(source)
         self._asked_to_reload = threading.Event()
@@ -122,18 +125,26 @@ class Service:
         self._source.moved()
         self.lineage.begin(self._source.reader(self._source.start()))
         start, committed = self._place(), self.books.committed
-        duties = self._duties()
-        for name, backend in self._nodes:
-            counts = committed is not None and name in committed.counted
-            feed = self._new_feed(self._source.reader(start), lambda: self._feed.at)
-            self.fleet.add(NodeWorker(name, backend, feed, duties, counts=counts))
-        names = [name for name, _ in self._nodes]
+        for name, backend in self._roster.of(self._epochs.layout()).values():
+            self._add(name, backend, start, counts=committed is not None and name in committed.counted)
+        names = [worker.name for worker in self.fleet]
         self.log.info("started", store=self.lineage.current()[0], positions=start, nodes=names)
+
+    def _add(self, name: str, backend: Backend, start: Positions, *, counts: bool) -> NodeWorker:
+        feed = self._new_feed(self._source.reader(start), lambda: self._feed.at)
+        worker = NodeWorker(name, backend, feed, self._duties(), counts=counts)
+        self.fleet.add(worker)
+        return worker
+
+    def _join(self, name: str, backend: Backend) -> None:
+        worker = self._add(name, backend, self._feed.at, counts=False)
+        if self._running:
+            worker.start()
 
     def _place(self) -> Positions:
         """Go on behind the committed offset, in the partitions that are read now."""
         end = self._source.end()
-        committed = self._source.committed([name for name, _ in self._nodes])
+        committed = self._source.committed([name for name, _ in self._roster.of(self._epochs.layout()).values()])
         done = committed.positions if committed is not None else {}
         # "" is before everything: what was purged in front of a new consumer is a gap. Where the log's start says
         # nothing anyhow, every node without a position of its own gets new epochs, and older changes concern nobody.
@@ -156,6 +167,7 @@ class Service:
 
     def run(self) -> None:
         """Work until `stop`. Raises what a worker died of."""
+        self._running = True
         for worker in self.fleet:
             worker.start()
         self.books.start()
@@ -228,6 +240,7 @@ class Service:
         for name, every_s, chore in (
             ("keep", _KEEP_S, self._epochs.keep),
             ("store", _CHECK_STORE_S, lambda: self.lineage.check(self._go_on)),
+            ("layout", _KEEP_S, lambda: self.fleet.follow(self._roster.of(self._epochs.layout()), self._join)),
             ("nodes", _KEEP_S, self.fleet.look_after),
         ):
             now_s = self._clock_s()
@@ -256,20 +269,12 @@ class Service:
 
     def _new_feed(self, source: ChangeSource, done_elsewhere: Callable[[], Positions] = dict) -> Feed:
         settings = self.settings.apply
-        visibility = self._visibility() if source.capability.shows_early else None
+        visibility = visibility_of(settings, self._store, self._clock_s) if source.capability.shows_early else None
         looks = Looks(visibility, settings.pending_max, self.letterbox.kept, self._clock_s)
         wait = self._stop.wait
         rules, box = lambda: self.rules, self.letterbox
         tally = self.tally if source is self._source else Tally(self._clock_s)
         return Feed(source, rules, self._epochs, looks, box, self.metrics, tally, done_elsewhere, wait)
-
-    def _visibility(self) -> Visibility:
-        settings = self.settings.apply
-        delay = SettleDelay(settings.settle_delay_s, self._clock_s)
-        ask = getattr(self._store, "snapshot", None)
-        if settings.second_look == "delay" or not callable(ask):
-            return delay
-        return BySnapshot(ask, delay)
 
     def _duties(self) -> Duties:
         return Duties(

@@ -11,22 +11,28 @@ from cachelib.effects import Effect, coalesce
 from cachelib.errors import CacheError, CacheFull, CacheUnavailable
 from cachelib.layout import Layout
 from cachelib.model import Answer, Name, Op
+from cachelib.slots import slot_of
 from invalidator.positions import Note, encode_note, encode_proof, found, note_names, proof_name
 from invalidator.sources.base import Positions, merged, of_now
 from invalidator.watermark import Proof
 from invalidator.work import Work
 
 
-def batch_for(layout: Layout, namespace: str, effects: Sequence[Effect]) -> list[tuple[Name, Op]]:
-    """Each effect's operation on every name of its key: also on the coming one, while the layout changes."""
-    prefixes: dict[str, tuple[bytes, ...]] = {}
+def batch_for(layout: Layout, namespace: str, effects: Sequence[Effect], node: str = "") -> list[tuple[Name, Op]]:
+    """Each effect's operation on every name that its key has here, while the layout changes also the coming one.
+
+    A node of a pool is told of the slots that it has or is about to have. `node`: as the layout calls it.
+    """
+    prefixes: dict[tuple[str, int], tuple[bytes, ...]] = {}
     batch: list[tuple[Name, Op]] = []
+    pooled = layout.pooled
     for effect in effects:
-        entity = effect.entity.name
-        if entity not in prefixes:
-            prefixes[entity] = layout.prefixes(namespace, entity)
-        op = effect.op()
-        batch += [(prefix + effect.text, op) for prefix in prefixes[entity]]
+        at = effect.entity.name, slot_of(effect.text) if pooled else 0
+        if at not in prefixes:
+            prefixes[at] = layout.told(node, namespace, *at)
+        if prefixes[at]:
+            op = effect.op()
+            batch += [(prefix + effect.text, op) for prefix in prefixes[at]]
     return batch
 
 
@@ -69,6 +75,8 @@ class Session:
     """
 
     backend: Backend
+    node: str
+    """What the layout calls it."""
     namespace: str
     consumer: str
     store: str
@@ -105,7 +113,7 @@ class Session:
         Raises `CacheFull` where it was told, and has no room for its position.
         """
         effects = coalesce(chain.from_iterable(work.effects for work in works))
-        batch: Batch = batch_for(layout, self.namespace, effects)
+        batch: Batch = batch_for(layout, self.namespace, effects, self.node)
         self.skip(works)
         self.highest = max([self.highest, *(work.highest for work in works)])
         settled = layout.next is None

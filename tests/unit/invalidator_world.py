@@ -6,7 +6,7 @@ Nothing here runs by itself: `world.go()` turns the service's loop and each work
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from cachelib.backends.memory import Memory
 from cachelib.entity import Entity
 from cachelib.envelope import encode
 from cachelib.errors import CacheFull, CacheUnavailable, ConfigError, LayoutConflict, LogGap, StoreError
-from cachelib.layout import Layout, decode_layout
+from cachelib.layout import Layout, decode_layout, encode_layout, first_layout
 from cachelib.model import Item, Name, RowChange, value_of
 from cachelib.stores.base import LogBatch, LogEntry
 from invalidator.config import load
@@ -194,9 +194,12 @@ class EarlyOutbox(Outbox):
 class World:
     """A service over fakes."""
 
-    def __init__(self, *names: str, source: type[Outbox] = Outbox, **apply: Any) -> None:
+    def __init__(self, *names: str, source: type[Outbox] = Outbox, pool: bool = False, **apply: Any) -> None:
         self.clock = Clock()
         self.store = FakeStore(self.clock)
+        self.reached: dict[str, FakeNode] = {}
+        if pool:  # a client was given several nodes before the daemon began
+            self.store.document = encode_layout(first_layout(names))
         self.nodes = {name: FakeNode(self.clock) for name in names or ("a",)}
         self.source = source
         self.letters: DeadLetters | None = None
@@ -213,6 +216,7 @@ class World:
             store=self.store,  # type: ignore[arg-type]
             source=self.source(self.store, "invalidator"),
             nodes=list(self.nodes.items()),
+            reach=self._reach,
             rules=self.rules,
             reload=self._reload,
             log=open_log(replace(self.settings.log, level="error")),
@@ -222,6 +226,16 @@ class World:
             turn_s=0.0,
         )
         self.service.begin()
+
+    def _reach(self, name: str) -> FakeNode:
+        """A node that the layout names and the settings do not."""
+        return self.reached.setdefault(name, FakeNode(self.clock))
+
+    def publish(self, change: Callable[[Layout], Layout]) -> Layout:
+        """Change the layout, as another process does."""
+        layout = change(self.store.layout)
+        self.store.document = encode_layout(layout)
+        return layout
 
     def _reload(self) -> Rules:
         if isinstance(self.new_rules, ConfigError):

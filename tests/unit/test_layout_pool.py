@@ -37,6 +37,11 @@ CHANGES = st.one_of(
 )
 
 
+def told(layout: Layout, node: str, text: bytes = TEXT) -> list[bytes]:
+    """The names of a key that a node is told of."""
+    return [prefix + text for prefix in layout.told(node, "shop", "customer", slot_of(text))]
+
+
 def home(layout: Layout, text: bytes = TEXT) -> str:
     return layout.now.owner(slot_of(text)) or ""
 
@@ -53,20 +58,19 @@ def test_a_pool_names_a_key_by_the_tenure_of_its_slot() -> None:
 
 def test_a_node_is_told_of_its_own_keys_only() -> None:
     for node in POOL.nodes:
-        told = POOL.told(node, "shop", "customer", TEXT)
-        assert told == (list(POOL.names("shop", "customer", TEXT)) if node == home(POOL) else [])
+        assert told(POOL, node) == (list(POOL.names("shop", "customer", TEXT)) if node == home(POOL) else [])
 
 
 def test_while_a_slot_moves_each_of_its_nodes_is_told_of_its_name() -> None:
     moving = with_nodes(POOL, [node for node in POOL.nodes if node != home(POOL)])
     current, coming = moving.names("shop", "customer", TEXT)
-    assert moving.told(home(POOL), "shop", "customer", TEXT) == [current]
-    assert moving.told(home(completed(moving)), "shop", "customer", TEXT) == [coming]
+    assert told(moving, home(POOL)) == [current]
+    assert told(moving, home(completed(moving))) == [coming]
 
 
 def test_every_node_is_told_of_a_key_of_a_layout_that_names_none() -> None:
     one = first_layout()
-    assert one.told("whatever", "shop", "customer", TEXT) == list(one.names("shop", "customer", TEXT))
+    assert told(one, "whatever") == list(one.names("shop", "customer", TEXT))
 
 
 def test_a_cache_of_one_node_that_becomes_a_pool_moves_every_key() -> None:
@@ -74,7 +78,7 @@ def test_a_cache_of_one_node_that_becomes_a_pool_moves_every_key() -> None:
     one = first_layout()
     moving = with_nodes(one, ["a"])
     assert len(moving.names("shop", "customer", TEXT)) == 2
-    assert moving.told("a", "shop", "customer", TEXT) == list(moving.names("shop", "customer", TEXT))
+    assert told(moving, "a") == list(moving.names("shop", "customer", TEXT))
 
 
 def test_the_same_nodes_again_change_nothing() -> None:
@@ -145,8 +149,8 @@ def test_no_two_clients_serve_a_key_under_two_names(pool: bool, changes: list[tu
 def test_every_name_of_a_key_is_told_to_the_node_that_has_it(changes: list[tuple[str, object]], slot: int) -> None:
     text = next(text for text in (b"k%d" % n for n in range(100_000)) if slot_of(text) == slot)
     for _, layout in documents(POOL, changes):
-        told = {name for node in layout.nodes for name in layout.told(node, "n", "order", text)}
-        assert told == set(layout.names("n", "order", text))
+        names = {name for node in layout.nodes for name in told(layout, node, text)}
+        assert names == set(layout.names("shop", "customer", text))
 
 
 @examples(max_examples=60)
