@@ -84,7 +84,12 @@ class Layout:
         slot = slot_of(text) if self.pooled else 0
         return tuple(prefix + text for prefix in self.prefixes(namespace, entity, slot))
 
-    def told(self, node: str, namespace: str, entity: str, slot: int) -> tuple[bytes, ...]:
+    def told(self, node: str, namespace: str, entity: str, text: bytes) -> list[bytes]:
+        """The names of a key that concern this node of the pool: those of slots that it has, or is to have."""
+        slot = slot_of(text) if self.pooled else 0
+        return [prefix + text for prefix in self.prefixes_on(node, namespace, entity, slot)]
+
+    def prefixes_on(self, node: str, namespace: str, entity: str, slot: int) -> tuple[bytes, ...]:
         """The prefixes of the names in a slot that this node of the pool has, or is to have."""
         placings = [self.now] if self.next is None else [self.now, self.next]
         mine = [placing for placing in placings if placing.owner(slot) in (None, node)]

@@ -29,7 +29,7 @@ def batch_for(layout: Layout, namespace: str, effects: Sequence[Effect], node: s
     for effect in effects:
         at = effect.entity.name, slot_of(effect.text) if pooled else 0
         if at not in prefixes:
-            prefixes[at] = layout.told(node, namespace, *at)
+            prefixes[at] = layout.prefixes_on(node, namespace, *at)
         if prefixes[at]:
             op = effect.op()
             batch += [(prefix + effect.text, op) for prefix in prefixes[at]]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from cachelib.errors import StoreError
 from cachelib.layout import REFRESH_MS, Layout, decode_layout
 from cachelib.model import Name
+from cachelib.places import node_name
 from cachelib.policy import Mode
 from cachelib.stores.base import Store
 from invalidator.verifier.checks import Check
@@ -67,5 +68,5 @@ class Outlook:
         return [
             (check, name)
             for check, name in named
-            if name in layout.told(node, self._namespace, check.entity.name, check.text)
+            if name in layout.told(node_name(node), self._namespace, check.entity.name, check.text)
         ]
