@@ -7,16 +7,15 @@ from typing import Any
 
 import click
 
+from cachelib.cli_layout import layout, view_of
 from cachelib.client import Cache
 from cachelib.doctor import examine
 from cachelib.drivers import run_now
 from cachelib.entity import Entity
 from cachelib.errors import ConfigError
-from cachelib.layout import encode_layout, with_mode, with_new_epochs
+from cachelib.layout import with_mode, with_new_epochs
 from cachelib.policy import Mode
 from cachelib.stores import SqlStore
-from cachelib.threads import DirectStore, ThreadWorld
-from cachelib.view import LayoutView
 
 _store = click.option("--store", "store_url", required=True, envvar="CACHELIB_STORE", help="URL of the SQL store.")
 _cache = click.option("--cache", "cache_url", required=True, envvar="CACHELIB_CACHE", help="URL of the cache node.")
@@ -104,8 +103,7 @@ def clear(store_url: str, everything: bool, names: tuple[str, ...]) -> None:
     """New epochs for entities, by name: every client drops all their keys. Takes four seconds."""
     if everything == bool(names):
         raise ConfigError("name the entities to clear, or give --all")
-    with SqlStore(store_url) as store:
-        view = _layout(store)
+    with view_of(store_url) as view:
         published = run_now(view.publish(lambda layout: with_new_epochs(layout, None if everything else names)))
         click.echo("published; waiting until every client has taken it up …")
         run_now(view.settle(published))
@@ -118,17 +116,12 @@ def clear(store_url: str, everything: bool, names: tuple[str, ...]) -> None:
 @click.argument("mode", type=click.Choice([mode.value for mode in Mode]))
 def mode(store_url: str, name: str, mode: str) -> None:
     """Set what reads of entity NAME ("*": of all) may do with the cache: on, no_fill or bypass."""
-    with SqlStore(store_url) as store:
-        run_now(_layout(store).publish(lambda layout: with_mode(layout, name, Mode(mode))))
+    with view_of(store_url) as view:
+        run_now(view.publish(lambda layout: with_mode(layout, name, Mode(mode))))
     click.echo(f"{name}: {mode}, in every process within a second")
 
 
-@commands.command()
-@_store
-def layout(store_url: str) -> None:
-    """Show the layout document."""
-    with SqlStore(store_url) as store:
-        click.echo(encode_layout(run_now(_layout(store).read(required=True)).layout).decode())
+commands.add_command(layout)
 
 
 @commands.command()
@@ -178,7 +171,3 @@ def _named(declared: list[Entity], name: str) -> Entity:
         if entity.name == name:
             return entity
     raise ConfigError(f"there is no entity {name!r}, only {', '.join(entity.name for entity in declared)}")
-
-
-def _layout(store: SqlStore) -> LayoutView:
-    return LayoutView(DirectStore(store), ThreadWorld(), lambda _: None)

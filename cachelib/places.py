@@ -83,25 +83,26 @@ class Places(Generic[B]):
         """The backend of the node that the layout calls so; made once. Raises `CacheUnavailable` for a stranger."""
         made = self._made.get(name)
         if made is None:
-            made = self._made.setdefault(name, self._make(self._url(name)))
+            made = self._made.setdefault(name, self._new(name))
         return made
+
+    def _new(self, name: str) -> B:
+        url = self._urls.get(name)
+        if url is not None:
+            return self._make(url)
+        kind = urlsplit(name).scheme
+        like = next((one for one in self._urls.values() if urlsplit(one).scheme == kind), name)
+        try:
+            return self._make(as_its_like(name, like))
+        except ConfigError as cause:
+            raise CacheUnavailable(
+                f"the layout names the node {name!r}, which this cache was not given and cannot reach by that name:"
+                " give Cache(…) that node, too"
+            ) from cause
 
     def all(self) -> list[B]:
         """Every backend made so far."""
         return list(self._made.values())
-
-    def _url(self, name: str) -> str:
-        url = self._urls.get(name)
-        if url is not None:
-            return url
-        scheme = urlsplit(name).scheme
-        like = next((one for one in self._urls.values() if urlsplit(one).scheme == scheme), None)
-        if like is None:
-            raise CacheUnavailable(
-                f"the layout names the node {name!r}, and this cache was given none of its kind by a URL, so it"
-                " cannot tell how to reach it: give Cache(…) that node, too"
-            )
-        return as_its_like(name, like)
 
 
 def _by_name(given: Any) -> dict[str, Any]:

@@ -34,7 +34,7 @@ LAYERS: list[set[str]] = [
         *("asked", "lane", "threads", "loops", "loading", "plans", "call", "view", "core", "commit"),
         *("client", "aio", "transaction", "explain", "compare", "truths"),
     },
-    {"testing", "doctor", "cli", "__main__"},
+    {"testing", "doctor", "cli", "cli_layout", "__main__"},
 ]
 
 # They come after the client's machine only because it must not import them; they do not build on it either.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cachelib.backends import Backend, from_url
 from cachelib.backends.memory import Memory
 from cachelib.errors import CacheUnavailable, ConfigError
 from cachelib.places import Places, as_its_like, each_url, node_name
@@ -64,8 +65,15 @@ def test_one_node_has_no_name() -> None:
         assert Places(given, lambda url: Memory()).names == ()
 
 
-def test_a_stranger_cannot_be_reached_where_only_objects_were_given() -> None:
-    places: Places[Memory] = Places({"a": Memory(), "b": Memory()}, lambda url: Memory())
+def test_a_node_of_a_kind_that_was_not_given_is_tried_by_its_name() -> None:
+    made: list[str] = []
+    places = Places("redis://:pw@a:1", lambda url: made.append(url) or Memory())  # type: ignore[func-returns-value]
+    places.reach("memcached://b:1")
+    assert made == ["redis://:pw@a:1", "memcached://b:1"]
+
+
+def test_a_name_that_is_no_url_cannot_be_reached() -> None:
+    places: Places[Backend] = Places({"a": Memory(), "b": Memory()}, from_url)
     assert places.names == ("a", "b")
     with pytest.raises(CacheUnavailable, match="'c'"):
         places.reach("c")
