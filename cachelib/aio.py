@@ -22,7 +22,7 @@ from cachelib.errors import CacheUnavailable, ConfigError, DecodeError
 from cachelib.explain import Explanation, explain
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS
-from cachelib.lane import routed_async
+from cachelib.lane import LOOP
 from cachelib.loops import LoopWorld
 from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
@@ -65,7 +65,7 @@ class AsyncCache:
         self._abandoned: set[asyncio.Task[None]] = set()
         parts = Parts(
             pool=self._pool,
-            routed=routed_async,
+            faces=LOOP,
             store=store,
             table_loader=getattr(store, "table_loader", None),
             world=world,
@@ -168,9 +168,7 @@ class AsyncCache:
     async def _read(self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None) -> Found:
         core = self._core
         found = await core.read(entity, key, level, deadline)
-        view = self._layout.view
-        if view is not None and entity not in view.lanes:
-            core.lane(view, core.knows(entity))
+        core.mend_lane(entity)
         return found
 
     # --- writing -----------------------------------------------------------------------------

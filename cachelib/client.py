@@ -23,7 +23,7 @@ from cachelib.errors import CacheUnavailable, ConfigError, DecodeError
 from cachelib.explain import Explanation, explain
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS
-from cachelib.lane import routed
+from cachelib.lane import THREADS
 from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
 from cachelib.nodes import now_ms
@@ -80,7 +80,7 @@ class Cache:
         self._pool = Pool(places, DirectBackend, breaker, world)
         parts = Parts(
             pool=self._pool,
-            routed=routed,
+            faces=THREADS,
             store=None if store is None else DirectStore(store),
             table_loader=getattr(store, "table_loader", None),
             world=world,
@@ -191,9 +191,7 @@ class Cache:
     def _read(self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None) -> Found:
         core = self._core
         found = run_now(core.read(entity, key, level, deadline))
-        view = self._layout.view
-        if view is not None and entity not in view.lanes:
-            core.lane(view, core.knows(entity))
+        core.mend_lane(entity)
         return found
 
     # --- writing -----------------------------------------------------------------------------

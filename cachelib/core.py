@@ -17,8 +17,9 @@ from cachelib.entity import Entity
 from cachelib.errors import CacheError, CacheUnavailable, ConfigError
 from cachelib.keys import Key
 from cachelib.l1 import Near
-from cachelib.lane import Lane, Routed, way
+from cachelib.lane import Faces, Lane, trusts_of, way
 from cachelib.layout import Layout, with_mode, with_new_epochs, with_strong
+from cachelib.levels import FREE, NO_GROUND, Ground
 from cachelib.loading import Loading, TableLoaderOf
 from cachelib.metrics import READS, Metrics, Tally
 from cachelib.model import Name, Revoke
@@ -48,7 +49,7 @@ class Parts:
     """What a face builds the core from."""
 
     pool: Pool
-    routed: Routed
+    faces: Faces
     store: AsyncStore | None
     table_loader: TableLoaderOf | None
     world: World
@@ -126,15 +127,25 @@ class Core:
     def lane(self, view: View, known: Known) -> Lane | None:
         """The hit path of an entity; None where each read has to be thought about."""
         entity, layout = known.entity, view.layout
+        view.lanes.pop(entity, None)
         if layout.mode(entity.name) is Mode.BYPASS or (entity.strong and view.unread):
             return None
         self.node.learn(layout)
-        route = way(self.node, layout, self.namespace, entity, self.parts.routed)
+        trusts = trusts_of(self.node, entity)
+        route = way(self.node, layout, self.namespace, entity, self.parts.faces)
         if route is None:
             return None
-        lane = Lane(entity, route, known.tally, self.near.shelf(entity, layout.number))
+        lane = Lane(entity, route, known.tally, self.near.shelf(entity, layout.number), trusts)
         view.lanes[entity] = lane
         return lane
+
+    def mend_lane(self, entity: Entity) -> None:
+        """Make the hit path of an entity anew, where there is none or more (or less) is known of the nodes by now."""
+        view = self.layout.view
+        if view is not None:
+            lane = view.lanes.get(entity)
+            if lane is None or (entity.strong and lane.trusts != trusts_of(self.node, entity)):
+                self.lane(view, self.knows(entity))
 
     # --- reads -------------------------------------------------------------------------------
 
@@ -157,7 +168,7 @@ class Core:
         near = _nearby(view, known.entity, key, text, level)
         if near is not None:
             return near
-        plan = self.plan(view, known.entity, key, text, level)
+        plan = await self.plan(view, known.entity, key, text, level)
         found = await self._look(plan, known)
         return found if found is not None else await read(self.call(known, until), plan)
 
@@ -184,10 +195,21 @@ class Core:
                     " old values. Rolled back; give Cache(entities=[…]) every entity whose rows it writes"
                 )
 
-    def plan(self, view: View, entity: Entity, key: Key, text: bytes, level: Level) -> ReadPlan:
+    async def ground(self, entity: Entity, level: Level, name: Name) -> Ground:
+        """What a read of this level may take from the node of this name, as it stands."""
+        if isinstance(level, Strong) and self.store is not None:
+            try:
+                standing = self.node.of(name).standing
+            except CacheUnavailable:
+                return NO_GROUND
+            return await standing.strong(self.namespace, entity.name, self.store.now_us)
+        return FREE
+
+    async def plan(self, view: View, entity: Entity, key: Key, text: bytes, level: Level) -> ReadPlan:
         """Everything about a read that does not depend on what the cache answers."""
         names = self.names(view, entity, text)
-        return plan_of(entity, key, names, view.layout.mode(entity.name), level)
+        ground = FREE if isinstance(level, Eventual) else await self.ground(entity, level, names[0])
+        return plan_of(entity, key, names, view.layout.mode(entity.name), level, ground)
 
     async def _look(self, plan: ReadPlan, known: Known) -> Found | None:
         """The hit path, for calls that did not come through a lane."""
@@ -211,7 +233,7 @@ class Core:
         level = level_of(entity, level)
         texts = [entity.text(key) for key in keys]
         view = await self.view(entity, level)
-        plans = {text: self.plan(view, known.entity, key, text, level) for key, text in zip(keys, texts, strict=True)}
+        plans = {text: await self.plan(view, entity, key, text, level) for key, text in zip(keys, texts, strict=True)}
         found = await self._look_many(plans)
         missing = [text for text in plans if text not in found]
         for _ in missing:
@@ -281,7 +303,7 @@ class Core:
         """The plan of a read and what the node holds for it, for `explain`."""
         self.knows(entity)
         level = level_of(entity, None)
-        plan = self.plan(await self.layout.current(), entity, key, entity.text(key), level)
+        plan = await self.plan(await self.layout.current(), entity, key, entity.text(key), level)
         return plan, await self.node.get(plan.name)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 from zlib import crc32
 
@@ -19,13 +20,22 @@ from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS, Copy, Shelf
 from cachelib.layout import Layout
 from cachelib.metrics import Tally
-from cachelib.nodes import now_ms
+from cachelib.nodes import Node, now_ms
 from cachelib.pool import Pool
 from cachelib.slots import SLOTS
+from cachelib.standing import Standing, Trust
 
 Get: TypeAlias = Callable[[bytes], Any]
+Trusts: TypeAlias = tuple[Trust | None, ...]
 Route: TypeAlias = tuple[bytes, Get, Breaker]
-Routed: TypeAlias = Callable[[Sequence[Route | None]], Get]
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """What differs between threads and asyncio: `routed` finds the node of a key, `trusting` asks one server start."""
+
+    routed: Callable[[Sequence[Route | None]], Get]
+    trusting: Callable[[Get, Standing, Trust], Get]
 
 _MASK = SLOTS - 1
 NEVER = Breaker()
@@ -35,10 +45,12 @@ NEVER = Breaker()
 class Lane:
     """See the module."""
 
-    __slots__ = ("breaker", "get", "hit", "local", "near", "prefix", "render", "shelf", "tally", "unpack")
+    __slots__ = ("breaker", "get", "hit", "local", "near", "prefix", "render", "shelf", "tally", "trusts", "unpack")
 
-    def __init__(self, entity: Entity, route: Route, tally: Tally, shelf: Shelf | None) -> None:
+    def __init__(self, entity: Entity, route: Route, tally: Tally, shelf: Shelf | None, trusts: Trusts = ()) -> None:
         self.prefix, self.get, self.breaker = route
+        self.trusts = trusts
+        """Of a strong entity: what was known of each node when this was made."""
         self.render = entity.template.render
         self.unpack = entity.packer.unpack
         self.tally = tally
@@ -68,15 +80,28 @@ class Lane:
             self.shelf.keep(at, text, stamp, Copy(value, began + self.shelf.ttl_s, text, len(raw), version, as_of_us))
 
 
-def way(pool: Pool, layout: Layout, namespace: str, entity: Entity, routed: Routed) -> Route | None:
+def trusts_of(pool: Pool, entity: Entity) -> Trusts:
+    """What is known of each node, as far as it matters to the hit path of the entity."""
+    return tuple(node.standing.told(entity.name) for node in pool.nodes) if entity.strong else ()
+
+
+def way(pool: Pool, layout: Layout, namespace: str, entity: Entity, faces: Faces) -> Route | None:
     """Where the hit path of an entity asks. None: each read has to be thought about (I13)."""
     if layout.now.slots is not None:
-        return b"", routed(_routes(pool, layout, namespace, entity)), NEVER
-    prefixes, node = layout.prefixes(namespace, entity.name), pool.first
-    return None if entity.strong and len(prefixes) > 1 else (prefixes[0], node.direct_get, node.breaker)
+        return b"", faces.routed(_routes(pool, layout, namespace, entity, faces)), NEVER
+    prefixes = layout.prefixes(namespace, entity.name)
+    return None if entity.strong and len(prefixes) > 1 else _through(pool.first, prefixes[0], entity, faces)
 
 
-def _routes(pool: Pool, layout: Layout, namespace: str, entity: Entity) -> list[Route | None]:
+def _through(node: Node, prefix: bytes, entity: Entity, faces: Faces) -> Route | None:
+    """By way of this node. None: what it has may not be served as strong, as far as is known."""
+    if not entity.strong:
+        return prefix, node.direct_get, node.breaker
+    trust = node.standing.told(entity.name)
+    return None if trust is None else (prefix, faces.trusting(node.direct_get, node.standing, trust), node.breaker)
+
+
+def _routes(pool: Pool, layout: Layout, namespace: str, entity: Entity, faces: Faces) -> list[Route | None]:
     """The route of each slot. None where the steps have to be asked: its node is a stranger, or (I13) an entity that
     is read as strong is moving there."""
     made: dict[tuple[bytes, ...], Route | None] = {}
@@ -85,17 +110,17 @@ def _routes(pool: Pool, layout: Layout, namespace: str, entity: Entity) -> list[
         prefixes = layout.prefixes(namespace, entity.name, slot)
         if prefixes not in made:
             moving = entity.strong and len(prefixes) > 1
-            made[prefixes] = None if moving else _route(pool, owner, prefixes[0])
+            made[prefixes] = None if moving else _route(pool, owner, prefixes[0], entity, faces)
         routes.append(made[prefixes])
     return routes
 
 
-def _route(pool: Pool, owner: str, prefix: bytes) -> Route | None:
+def _route(pool: Pool, owner: str, prefix: bytes, entity: Entity, faces: Faces) -> Route | None:
     try:
         node = pool.node(owner)
     except CacheUnavailable:
         return None  # the steps say so, or ask the store
-    return prefix, node.direct_get, node.breaker
+    return _through(node, prefix, entity, faces)
 
 
 def routed(routes: Sequence[Route | None]) -> Get:
@@ -130,3 +155,27 @@ def routed_async(routes: Sequence[Route | None]) -> Get:
         return raw
 
     return get
+
+
+def trusting(ask: Get, standing: Standing, trust: Trust) -> Get:
+    """A `get` for strong reads, for threads: what another start of the server answered counts for nothing."""
+
+    def get(name: bytes) -> bytes | None:
+        raw: bytes | None = ask(name)
+        return raw if standing.trust is trust else None  # a new connection tells before it is used
+
+    return get
+
+
+def trusting_async(ask: Get, standing: Standing, trust: Trust) -> Get:
+    """`trusting`, awaited."""
+
+    async def get(name: bytes) -> bytes | None:
+        raw: bytes | None = await ask(name)
+        return raw if standing.trust is trust else None
+
+    return get
+
+
+THREADS = Faces(routed, trusting)
+LOOP = Faces(routed_async, trusting_async)

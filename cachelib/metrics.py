@@ -43,6 +43,7 @@ EVENT_HELP: Mapping[str, str] = MappingProxyType(
         "later_codec": "an item of a newer program was left alone; the store was asked",
         "too_large": "a value is too large to be kept",
         "unreachable": "a node did not answer; the policy decided what happens",
+        "server_changed": "another start of the server was met during a read, and the store was asked instead",
         "layout_unread": "the layout could not be read from the store; the old one stays for a moment",
         "layout_changed": "a different layout was taken up",
         "repeated_step": "a write's cache step was repeated because the layout had changed meanwhile",

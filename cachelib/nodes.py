@@ -10,6 +10,7 @@ from cachelib.backends.base import AsyncBackend, Batch, Results
 from cachelib.breaker import Breaker
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Answer, Name, Op
+from cachelib.standing import Standing
 
 
 def now_ms() -> int:
@@ -56,6 +57,7 @@ class Node:
         """The hit path's own way to the backend's `get`, past the guard."""
         self.breaker = breaker or Breaker()
         self.guard = Guard(f"{self.capability.kind} node{name and f' {name}'}", self.breaker)
+        self.standing = Standing(backend, self.guard)
 
     async def get(self, name: Name) -> bytes | None:
         """See `Backend.get`."""

@@ -6,6 +6,7 @@ from cachelib.entity import Entity
 from cachelib.envelope import decode_hit
 from cachelib.errors import ConfigError, DecodeError
 from cachelib.keys import Key
+from cachelib.levels import FREE, Ground
 from cachelib.model import Kind, Name
 from cachelib.nodes import now_ms
 from cachelib.policy import Eventual, Level, Mode, Strong
@@ -13,7 +14,9 @@ from cachelib.port import Found
 from cachelib.steps import ReadPlan
 
 
-def plan_of(entity: Entity, key: Key, names: tuple[Name, ...], mode: Mode, level: Level) -> ReadPlan:
+def plan_of(
+    entity: Entity, key: Key, names: tuple[Name, ...], mode: Mode, level: Level, ground: Ground = FREE
+) -> ReadPlan:
     """Everything about a read that does not depend on what the cache answers."""
     strong = isinstance(level, Strong)
     raises = entity.on_failure.read == "raise" or (isinstance(level, Strong) and level.unavailable == "raise")
@@ -23,6 +26,9 @@ def plan_of(entity: Entity, key: Key, names: tuple[Name, ...], mode: Mode, level
         pace=entity.pace,
         lives=entity.lives,
         decode=entity.packer.unpack,
+        requirement=ground.requirement,
+        holds=ground.holds,
+        proven=ground.proven,
         strong=strong,
         mode=mode,
         stale=not strong and entity.lives.stale_ttl_ms > 0,
@@ -51,7 +57,7 @@ def hit(raw: bytes | None, plan: ReadPlan) -> Found | None:
     now = now_ms()
     try:
         item = decode_hit(raw, plan.requirement, now)
-        if item is None:
+        if item is None or not plan.holds():
             return None
         if item.content.kind is Kind.ABSENCE:
             return Found(None, False, item.version, "hit", item.as_of_us)
@@ -62,4 +68,4 @@ def hit(raw: bytes | None, plan: ReadPlan) -> Found | None:
 
 def may_look(plan: ReadPlan) -> bool:
     """Whether the hit path may be tried at all."""
-    return plan.mode is not Mode.BYPASS and not (plan.strong and len(plan.names) > 1)
+    return plan.mode is not Mode.BYPASS and plan.proven and not (plan.strong and len(plan.names) > 1)

@@ -15,6 +15,7 @@ from typing import Any
 
 from cachelib.errors import CacheError, CacheUnavailable, DecodeError, LaterCodec, LoadFailed, StoreBudgetExceeded
 from cachelib.item import may_serve_stale, serves
+from cachelib.levels import always
 from cachelib.model import (
     ANY,
     Answer,
@@ -58,6 +59,11 @@ class ReadPlan:
     decode: Callable[[bytes], Any]
     """Bytes to value. Raises `DecodeError`, or `LaterCodec` where a newer program wrote them."""
     requirement: Requirement = ANY
+    """What the level asks of an item, see `levels.py`."""
+    holds: Callable[[], bool] = always
+    """Asked after an item was read: the server is still the one that the requirement was made for."""
+    proven: bool = True
+    """The node's items may be served, if they meet the requirement. False: whatever it holds, the store is asked."""
     strong: bool = False
     mode: Mode = Mode.ON
     stale: bool = True
@@ -80,7 +86,7 @@ class ReadPlan:
 async def read(port: Port, plan: ReadPlan) -> Found:
     """One read at any level, after the hit path found nothing to return."""
     moving = len(plan.names) > 1
-    if plan.mode is not Mode.ON or (plan.strong and moving):  # I13
+    if plan.mode is not Mode.ON or (plan.strong and moving) or not plan.proven:  # I13
         return await _read_around(port, plan)
     if plan.joins and not plan.strong:  # I8
         joined = await _join(port, plan)
@@ -111,6 +117,9 @@ async def _read_through(port: Port, plan: ReadPlan) -> Found:
         answer = await _look(port, plan, port.nonce())
         match answer:
             case Hit(item):
+                if not plan.holds():  # a server that came back with old data may have answered
+                    port.note("server_changed")
+                    return await _past(port, plan)
                 try:
                     return _found(plan, item, "hit")
                 except LaterCodec:

@@ -16,6 +16,7 @@ from cachelib.backends.base import Backend, Batch, Results
 from cachelib.drivers import run_now
 from cachelib.model import Answer, Name, Op, RowChange
 from cachelib.port import Landing
+from cachelib.proof import Seen
 from cachelib.stores.base import AsyncLoader, Loaded, Store, StoreTransaction
 
 
@@ -176,6 +177,10 @@ class DirectBackend:
         """See `Backend.instance`."""
         return self._backend.instance()
 
+    async def watch(self, seen: Seen) -> None:
+        """See `Backend.watch`."""
+        self._backend.watch(seen)
+
     async def close(self) -> None:
         """See `Backend.close`."""
         self._backend.close()
@@ -215,6 +220,10 @@ class DirectStore:
     async def identity(self) -> str:
         """See `Store.identity`."""
         return self._store.identity()
+
+    async def now_us(self) -> int:
+        """See `Store.now_us`."""
+        return self._store.now_us()
 
     async def load(self, loader: AsyncLoader, keys: Sequence[Any], *, timeout_s: float | None = None) -> Loaded:
         """See `Store.load`; the loader is a blocking one."""

@@ -55,6 +55,7 @@ def connect(
         instance=instance,
         positions=_positions(name, decision, duties),
         proof=Proof(now_us, target),
+        entities=duties.entities,
         others=Others(list(elsewhere), lambda: source.partitions() == len(target)),
         turns=dict(notes.turns),
         highest=notes.highest if isinstance(decision, Begin) else 0,

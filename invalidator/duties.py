@@ -23,8 +23,8 @@ class Duties:
     names no nodes, new epochs for everything; unless `anew`, what was given since the store last went back
     is good. `identity`: who the store is, and how often it went back, as the
     service last saw it; a change makes every worker connect anew. `highest`: the highest version
-    that the store has given out, None where it does not tell. `turn_s`: a worker with nothing to do
-    looks up so often.
+    that the store has given out, None where it does not tell. `entities`: those whose changes are told.
+    `turn_s`: a worker with nothing to do looks up so often.
     """
 
     settings: ApplySettings
@@ -39,6 +39,7 @@ class Duties:
     identity: Callable[[], tuple[str, int]]
     highest: Callable[[], int | None]
     committed: Callable[[], Committed | None]
+    entities: Callable[[], frozenset[str]] = frozenset
     turn_s: float = 0.1
     clock_s: Callable[[], float] = time.monotonic
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000

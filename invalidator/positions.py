@@ -58,19 +58,6 @@ def note_names(namespace: str, consumer: str, partition: str) -> tuple[Name, Nam
     return f"{head}0".encode(), f"{head}1".encode()
 
 
-def proof_name(namespace: str) -> Name:
-    """Where a node keeps how fresh it is, for its clients: see `encode_proof`."""
-    return f"{namespace}/proof".encode()
-
-
-def encode_proof(instance: str, store: str, watermark_us: int | None, partitions: int) -> bytes:
-    """`caught_up` names the start of the server that has been told of every change up to its clients' connecting;
-    `watermark_us` is the store's clock up to which every commit is applied, None where nobody can know.
-    """
-    document = {"format": FORMAT, "caught_up": instance, "store": store, "partitions": partitions}
-    return json.dumps(document | {"watermark_us": watermark_us}).encode()
-
-
 def encode_note(note: Note) -> bytes:
     """As a person can read it."""
     document: dict[str, Any] = {"format": FORMAT, "since": note.since, "upto": note.upto, "highest": note.highest}

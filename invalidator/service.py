@@ -63,6 +63,7 @@ class Service:
         self.settings = settings
         self.metrics = metrics or Metrics()
         self.rules = rules
+        self._told = _names(rules)
         self.log = log
         self.store_error = ""
         self._store = store
@@ -259,9 +260,11 @@ class Service:
             self.log.error("the new configuration is refused, the old one stays", error=str(error))
             return
         new = rules.not_in(self.rules)
+        self._told = (self._told - set(new)) & _names(rules)
         self.rules = rules
         if new:  # nobody told the caches of the changes of these before
             self._epochs.renew(new, "new_rules")
+        self._told |= set(new)  # only now: what the nodes had of them is on its way out
         self.metrics.reloads.labels("taken").inc()
         self.log.info("took a new configuration", entities=[entity.name for entity in rules.entities])
 
@@ -290,7 +293,12 @@ class Service:
             identity=self.lineage.current,
             highest=self.lineage.highest_version,
             committed=lambda: self.books.committed,
+            entities=lambda: self._told,
             turn_s=self._turn_s,
             clock_s=self._clock_s,
             now_ms=self._now_ms,
         )
+
+
+def _names(rules: Rules) -> frozenset[str]:
+    return frozenset(entity.name for entity in rules.entities)

@@ -11,8 +11,9 @@ from cachelib.effects import Effect, coalesce
 from cachelib.errors import CacheError, CacheFull, CacheUnavailable
 from cachelib.layout import Layout
 from cachelib.model import Answer, Name, Op
+from cachelib.proof import ProofNote, encode_proof, proof_name
 from cachelib.slots import slot_of
-from invalidator.positions import Note, encode_note, encode_proof, found, note_names, proof_name
+from invalidator.positions import Note, encode_note, found, note_names
 from invalidator.sources.base import Positions, merged, of_now
 from invalidator.watermark import Proof
 from invalidator.work import Work
@@ -83,6 +84,8 @@ class Session:
     instance: str
     positions: Positions
     proof: Proof
+    entities: Callable[[], frozenset[str]] = frozenset
+    """Whose changes are told here: what is proven is proven of these."""
     others: Others = field(default_factory=lambda: Others([], lambda: True))
     turns: dict[str, int] = field(default_factory=dict)
     highest: int = 0
@@ -174,5 +177,5 @@ class Session:
         if not (self.proof.caught_up and self.others.all_known()):
             return {}
         claim_us = self.proof.claim_us(settled=settled)
-        raw = encode_proof(self.instance, self.store, claim_us, len(self.proof.target))
-        return {proof_name(self.namespace): raw}
+        note = ProofNote(self.instance, self.store, claim_us, len(self.proof.target), self.entities())
+        return {proof_name(self.namespace): encode_proof(note)}

@@ -23,9 +23,9 @@ PACKAGES = ("cachelib", "invalidator", "loadgen")
 LAYERS: list[set[str]] = [
     {"model", "errors", "clock", "metrics"},
     # The two `base` are protocols, words without deeds, which everybody may speak.
-    {"policy", "keys", "codecs", "entity", "effects", "breaker", "l1", "backends.base", "stores.base"},
+    {"policy", "keys", "codecs", "entity", "effects", "breaker", "l1", "proof", "backends.base", "stores.base"},
     {"slots"},
-    {"item", "layout", "port", "world", "budget"},
+    {"item", "layout", "port", "world", "budget", "levels", "standing"},
     {"steps", "session"},
     {"drivers"},
     # Handed to the faces: the core never imports them.
@@ -60,6 +60,7 @@ PUBLIC = {
     "cachelib.nodes",
     "cachelib.places",
     "cachelib.policy",
+    "cachelib.proof",
     "cachelib.slots",
     "cachelib.stores",
     "cachelib.stores.base",
@@ -68,7 +69,7 @@ PUBLIC = {
 }
 
 # The two machines that hold every rule: no clock, no chance, no world.
-PURE = {"item", "steps"}
+PURE = {"item", "steps", "levels"}
 IMPURE = {"asyncio", "logging", "random", "socket", "threading", "time"}
 
 NO_ROOM_FOR = {"common", "helpers", "manager", "utils"}

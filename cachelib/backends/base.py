@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 
 from cachelib.errors import CacheError, CacheUnavailable
 from cachelib.model import Answer, Name, Op, Put, RaiseFloor, Revoke
+from cachelib.proof import Seen
 
 Batch: TypeAlias = Sequence[tuple[Name, Op]]
 Results: TypeAlias = list[Answer | CacheError]
@@ -79,6 +80,12 @@ class Backend(Protocol):
     def instance(self) -> str:
         """Which start of the server answers now: changes when it restarts or another takes its place."""
 
+    def watch(self, seen: Seen) -> None:
+        """From now on tell `seen` which start of the server a new connection leads to, before it is used.
+
+        Connections opened before are not used again. Where `seen` answers True, neither are all others but this one.
+        """
+
     def close(self) -> None:
         """Close every connection. Using the backend afterwards opens new ones."""
 
@@ -108,6 +115,9 @@ class AsyncBackend(Protocol):
 
     async def instance(self) -> str:
         """See `Backend.instance`."""
+
+    async def watch(self, seen: Seen) -> None:
+        """See `Backend.watch`."""
 
     async def close(self) -> None:
         """See `Backend.close`."""

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
+from typing import TypeAlias
 
 from cachelib.backends.base import VOIDING, Batch, Capability, Results
 from cachelib.envelope import decode, encode
@@ -18,12 +19,14 @@ from cachelib.errors import ConfigError, DecodeError
 from cachelib.item import apply
 from cachelib.model import Answer, Item, Name, Op
 from cachelib.policy import LIFE_MS_MAX
+from cachelib.proof import Seen, tell
 
 ITEMS_MAX = 100_000
 NAME_BYTES_MAX = 64 * 1024
 PAYLOAD_BYTES_MAX = 64 * 1024 * 1024
 
 Clock = Callable[[], int]
+Snapshot: TypeAlias = tuple[Mapping[Name, tuple[bytes, int]], Mapping[Name, bytes]]
 
 
 def monotonic_ms() -> int:
@@ -57,6 +60,7 @@ class Memory:
         self._items: OrderedDict[Name, tuple[bytes, int]] = OrderedDict()
         self._notes: dict[Name, bytes] = {}
         self._instance = secrets.token_hex(8)
+        self._watchers: list[Seen] = []
 
     def get(self, name: Name) -> bytes | None:
         """See `Backend.get`."""
@@ -91,6 +95,11 @@ class Memory:
         """See `Backend.instance`."""
         return self._instance
 
+    def watch(self, seen: Seen) -> None:
+        """See `Backend.watch`; the one connection there is leads to this process."""
+        self._watchers.append(seen)
+        seen(self._instance)
+
     def close(self) -> None:
         """Nothing to close; the items stay."""
 
@@ -101,12 +110,17 @@ class Memory:
         with self._lock:
             self._items.pop(name, None)
 
-    def restart(self) -> None:
-        """Lose everything, notes too, and come up as another instance."""
+    def restart(self, old: Snapshot = ({}, {})) -> None:
+        """Lose everything, notes too, and come up as another instance: empty, or with what it had once."""
         with self._lock:
-            self._items.clear()
-            self._notes = {}
             self._instance = secrets.token_hex(8)
+            tell(self._watchers, self._instance)
+            self._items, self._notes = OrderedDict(old[0]), dict(old[1])
+
+    def snapshot(self) -> Snapshot:
+        """Items and notes as they are now, to come back with."""
+        with self._lock:
+            return dict(self._items), dict(self._notes)
 
     def plant(self, name: Name, raw: bytes, life_ms: int = 3_600_000) -> None:
         """Keep these bytes for `name`, whatever they are."""
@@ -182,6 +196,10 @@ class AsyncMemory:
     async def instance(self) -> str:
         """See `Backend.instance`."""
         return self.memory.instance()
+
+    async def watch(self, seen: Seen) -> None:
+        """See `Backend.watch`."""
+        self.memory.watch(seen)
 
     async def close(self) -> None:
         """See `Memory.close`."""

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from cachelib.backends.multiplexed import Multiplexed
 from cachelib.errors import CacheUnavailable
+from cachelib.proof import Seen, tell
 
 R = TypeVar("R")
 Loop = asyncio.AbstractEventLoop
@@ -31,6 +32,8 @@ class PerLoop(Generic[R]):
         self._place = place
         self._wait_ms = wait_ms
         self._inherited: list[Multiplexed[R]] = []
+        self._ask_start: Callable[[Multiplexed[R]], Awaitable[str]] | None = None
+        self._watchers: list[Seen] = []
         self._start()
         _on_fork_forget(self)
 
@@ -62,6 +65,19 @@ class PerLoop(Generic[R]):
                     f"{self._place}: as many requests as may be under way at once were so for {self._wait_ms} ms:"
                     " raise in_flight_max, or ask less at once"
                 )
+
+    def watch(self, ask: Callable[[Multiplexed[R]], Awaitable[str]], seen: Seen) -> None:
+        """See `Backend.watch`. `ask`: which start of the server a connection leads to; "": it does not tell."""
+        self._ask_start = ask
+        self._watchers.append(seen)  # several caches may share a backend
+        self._retire_all()
+
+    def _retire_all(self) -> None:
+        """Every loop's connection is asked nothing more."""
+        for loop, line in list(self._lines.items()):
+            line.usable = False
+            with contextlib.suppress(RuntimeError):  # that loop is closed
+                loop.call_soon_threadsafe(line.retire)
 
     async def close(self) -> None:
         """Close the running loop's connection, behind what is still under way on it."""
@@ -95,7 +111,16 @@ class PerLoop(Generic[R]):
         for other in [other for other in list(self._lines) if other.is_closed()]:
             self._lines.pop(other, None)
             self._dialling.pop(other, None)
-        line = self._lines[loop] = await self._dial()
+        line = await self._dial()
+        if self._ask_start is not None:
+            try:
+                start = await self._ask_start(line)
+            except BaseException:  # cancelled, too
+                line.retire()
+                raise
+            if tell(self._watchers, start):
+                self._retire_all()
+        self._lines[loop] = line
         return line
 
     # --- after a fork ------------------------------------------------------------------------

@@ -143,6 +143,9 @@ class AsyncStore(Protocol):
     async def identity(self) -> str:
         """See `Store.identity`."""
 
+    async def now_us(self) -> int:
+        """See `Store.now_us`."""
+
     async def load(self, loader: AsyncLoader, keys: Sequence[Any], *, timeout_s: float | None = None) -> Loaded:
         """See `Store.load`."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from invalidator.positions import proof_name
+from cachelib.proof import proof_name
 from tests.integration.invalidator_daemon import Daemon, Shop, cached, client, invalidator, until
 from tests.integration.relay_process import RelayProcess, changes, records
 from tests.servers.kafka import KafkaServer

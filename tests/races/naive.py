@@ -57,6 +57,13 @@ class Naive:
     def restart(self) -> None:
         self.value, self.locked_until_ms = MISS, 0
 
+    @property
+    def item(self) -> Any:
+        return self.value
+
+    def come_back_with(self, value: Any) -> None:
+        self.value, self.locked_until_ms = value, 0
+
     def let_the_lease_end(self) -> None:
         self.clock.now_ms += HOLD_MS + 1
 

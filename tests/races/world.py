@@ -14,6 +14,7 @@ from cachelib import steps
 from cachelib.drivers import AskingPort, Execute, Join, Load, Question
 from cachelib.errors import CacheError
 from cachelib.item import apply
+from cachelib.levels import FREE, strong_ground
 from cachelib.model import (
     ABSENCE,
     Answer,
@@ -96,6 +97,11 @@ class Ours:
         self.notes: list[str] = []
         self.decode = bytes.decode
         self._nonces = itertools.count(1)
+        self.start = 0
+        """Which start of the server answers."""
+        self.since_us: int | None = None
+        """When this process met it, where it has not always known it."""
+        self.caught_up = True
 
     # --- processes ---------------------------------------------------------------------------
 
@@ -131,6 +137,12 @@ class Ours:
 
     restart = evict
 
+    def come_back_with(self, item: Item | None) -> None:
+        """The server is started again from an old file, or a replica that was behind takes its place."""
+        self.item, self.start, self.caught_up = item, self.start + 1, False
+        self.clock.now_ms += 1
+        self.since_us = self.clock.now_ms * 1000
+
     def let_the_lease_end(self) -> None:
         self.clock.now_ms += HOLD_MS + 1
 
@@ -148,16 +160,30 @@ class Ours:
         return AskingPort(_Sides(self, skew_ms))  # type: ignore[arg-type]
 
     def loaded(self, commit: Commit) -> Loaded:
+        as_of_us = self.clock.now_ms * 1000
         if commit.value is None:
-            return Loaded(ABSENCE, None, False, 0, 0)
+            return Loaded(ABSENCE, None, False, 0, as_of_us)
         version = 0 if self.many_rows else commit.version
-        return Loaded(value_of(commit.value.encode()), commit.value, True, version, 0)
+        return Loaded(value_of(commit.value.encode()), commit.value, True, version, as_of_us)
 
     def plan(self, strong: bool) -> ReadPlan:
         pace = Pace(hold_ms=HOLD_MS, wait_ms=1_000, wait_ms_max=60_000)
         lives = Lives(LIFE_MS, LIFE_MS, LIFE_MS, jitter=0.0, early=0.0)
+        start = self.start
+        ground = strong_ground(self.caught_up, self.since_us, lambda: self.start == start) if strong else FREE
         return ReadPlan(
-            "key", (NAME,), pace, lives, self.decode, strong=strong, mode=Mode.ON, stale=False, joins=False
+            "key",
+            (NAME,),
+            pace,
+            lives,
+            self.decode,
+            requirement=ground.requirement,
+            holds=ground.holds,
+            proven=ground.proven,
+            strong=strong,
+            mode=Mode.ON,
+            stale=False,
+            joins=False,
         )
 
     def _write_op(self, commit: Commit) -> Op:

@@ -36,6 +36,9 @@ class PartedStore:
             raise StoreError("parted")
         return self.document
 
+    def now_us(self) -> int:
+        return 1
+
     def load(self, loader: object, keys: list[object], *, timeout_s: float | None = None) -> Loaded:
         if self.down:
             raise StoreError("parted")

@@ -75,6 +75,9 @@ class FakeStore:
         tx = FakeTransaction(self)
         return Loaded(loader(tx, keys), 1)
 
+    def now_us(self) -> int:
+        return 1
+
     def read_layout(self) -> bytes:
         if self.fail_layout:
             raise StoreError("the store is down")

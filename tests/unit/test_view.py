@@ -73,6 +73,9 @@ class FakeStore:
     async def load(self, loader: Any, keys: Any, *, timeout_s: float | None = None) -> Loaded:
         raise StoreError("down")
 
+    async def now_us(self) -> int:
+        return 1
+
 
 class FakeWorld(ThreadWorld):
     """Sleeping moves the clock; `meanwhile` is what others do in that time."""
@@ -499,6 +502,10 @@ def test_an_eventual_read_of_a_strong_entity_needs_none(scene: Scene) -> None:
 
 def test_a_strong_entity_has_a_hit_path_only_under_a_lease(scene: Scene) -> None:
     core = core_of(scene, STRONG, EVENTUAL)
+    standing = core.node.first.standing
+    now(standing.strong("lc", STRONG.name, scene.store.now_us))
+    assert standing.trust is not None
+    standing.trust.caught_up = frozenset((STRONG.name,))
     view = now(core.layout.current())
     core.lane(view, core.knows(STRONG))
     core.lane(view, core.knows(EVENTUAL))

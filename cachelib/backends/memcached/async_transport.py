@@ -7,13 +7,14 @@ import asyncio
 from cachelib.backends.base import ConnectionLost
 from cachelib.backends.memcached import wire
 from cachelib.backends.memcached.connect import where
-from cachelib.backends.memcached.links import Counts
+from cachelib.backends.memcached.links import Counts, instance_behind
 from cachelib.backends.memcached.replies import Reply, ReplyStream
 from cachelib.backends.memcached.settings import Address, Settings
 from cachelib.backends.multiplexed import Multiplexed
 from cachelib.backends.per_loop import PerLoop
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Name
+from cachelib.proof import Seen
 
 Line = Multiplexed[Reply]
 
@@ -63,6 +64,10 @@ class AsyncLinks:
         """See `Links.drop`. Who is cancelled leaves a place in the row behind, and nothing else."""
         if isinstance(error, CacheUnavailable):
             link.end(error)  # I12: a reply that cannot be is not the only one
+
+    def watch(self, seen: Seen) -> None:
+        """See `Backend.watch`."""
+        self.lines.watch(instance_behind, seen)
 
     async def close(self) -> None:
         """Close the running loop's connection; the next call opens a new one."""

@@ -14,6 +14,7 @@ from cachelib.backends.memcached.settings import Given, Settings, address_of
 from cachelib.backends.memcached.transport import SocketLinks
 from cachelib.envelope import HEADER_BYTES
 from cachelib.model import Answer, Name, Op
+from cachelib.proof import Seen
 
 
 def _capability(settings: Settings) -> Capability:
@@ -69,6 +70,10 @@ class Memcached:
         """See `Backend.instance`."""
         return run(self._node.instance())
 
+    def watch(self, seen: Seen) -> None:
+        """See `Backend.watch`."""
+        self._links.watch(seen)
+
     def counts(self) -> dict[str, int]:
         """What happened that no answer shows. See `Counts.read`."""
         return self._counts.read()
@@ -118,6 +123,10 @@ class AsyncMemcached:
     async def instance(self) -> str:
         """See `AsyncBackend.instance`."""
         return await self._node.instance()
+
+    async def watch(self, seen: Seen) -> None:
+        """See `Backend.watch`."""
+        self._links.watch(seen)
 
     def counts(self) -> dict[str, int]:
         """What happened that no answer shows. See `Counts.read`."""

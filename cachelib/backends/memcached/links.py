@@ -11,7 +11,9 @@ from threading import Lock
 from typing import Any, Protocol, TypeVar, cast
 
 from cachelib.backends.base import ConnectionLost
+from cachelib.backends.memcached import wire
 from cachelib.backends.memcached.replies import Reply
+from cachelib.errors import ProtocolError
 
 T = TypeVar("T")
 LinkT = TypeVar("LinkT", bound="Link")
@@ -84,6 +86,15 @@ async def ask(links: Links[LinkT], counts: Counts, request: bytes, replies: int,
             links.give_back(link)
             return answer
     raise AssertionError("the second time answers or raises")
+
+
+async def instance_behind(link: Link) -> str:
+    """Which start of the server a link leads to; "" where it does not tell."""
+    (reply,) = await link.roundtrip(wire.STATS_REQUEST, 1)
+    try:
+        return wire.instance(reply)
+    except ProtocolError:
+        return ""
 
 
 def run(steps: Coroutine[Any, Any, T]) -> T:

@@ -12,12 +12,13 @@ from time import monotonic
 from cachelib.backends.base import ConnectionLost
 from cachelib.backends.memcached import wire
 from cachelib.backends.memcached.connect import all_busy, connect, late, where
-from cachelib.backends.memcached.links import Counts
+from cachelib.backends.memcached.links import Counts, instance_behind, run
 from cachelib.backends.memcached.replies import Reply, ReplyReader
 from cachelib.backends.memcached.settings import Address, Settings
 from cachelib.backends.memcached.wire import MORE
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Name
+from cachelib.proof import Seen, tell
 
 RECEIVE_BYTES = 65536
 
@@ -89,6 +90,7 @@ class SocketLinks:
         self._settings = settings
         self._counts = counts
         self._epoch = 0
+        self._watchers: list[Seen] = []
         self._start()
         _on_fork_forget(self)
 
@@ -158,6 +160,11 @@ class SocketLinks:
             self._all.discard(link)
             self._changed.notify()
 
+    def watch(self, seen: Seen) -> None:
+        """See `Backend.watch`."""
+        self._watchers.append(seen)  # several caches may share a backend
+        self.close()
+
     def close(self) -> None:
         """Close what is idle now, and what is in use when it comes back."""
         self._epoch += 1
@@ -222,7 +229,18 @@ class SocketLinks:
 
     def _open(self) -> SocketLink:
         connected = connect(self._address, self._settings)
-        return SocketLink(connected, self._address, self._settings.timeout_s, self._epoch)
+        link = SocketLink(connected, self._address, self._settings.timeout_s, self._epoch)
+        if not self._watchers:
+            return link
+        try:
+            instance = run(instance_behind(link))
+            if tell(self._watchers, instance):
+                self.close()
+                link.epoch = self._epoch
+        except BaseException:
+            link.close()
+            raise
+        return link
 
 
 def _on_fork_forget(links: SocketLinks) -> None:

@@ -7,6 +7,7 @@ socket is ours: its own reading and writing is one caller's at a time. See `mult
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from redis.asyncio.connection import ConnectionPool
@@ -20,6 +21,7 @@ from cachelib.backends.redis.settings import Settings, place_of, pool_of
 from cachelib.backends.redis.talks import Talk, plain, spoils
 from cachelib.errors import CacheUnavailable, MissingExtra, ProtocolError
 from cachelib.model import Name
+from cachelib.proof import Seen
 
 try:
     from hiredis import ProtocolError as Garbled
@@ -80,23 +82,20 @@ class AsyncTransport:
 
     async def converse(self, talk: Talk[T]) -> T:
         """Drive a talk to its end, on one connection."""
-        line = self.lines.now() or await self.lines.ready()
-        replies: list[object] | None = None
-        try:
-            while True:
-                try:
-                    commands = talk.send(replies)  # type: ignore[arg-type]  # None starts it
-                except StopIteration as end:
-                    value: T = end.value
-                    return value
-                # I11: on this connection or none: one that broke answers nothing any more.
-                request = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]
-                replies = await line.ask(request, len(commands))
-                if any(map(spoils, replies)):
-                    line.retire()
-        except ProtocolError as error:
-            line.end(error)  # I12: nor is anything else to be believed that comes over it
-            raise
+        return await _converse(self.lines.now() or await self.lines.ready(), talk)
+
+    def watch(self, ask: Callable[[], Talk[str]], seen: Seen) -> None:
+        """See `Backend.watch`; `ask` is the talk that finds out."""
+
+        async def start(line: Line) -> str:
+            try:
+                return await _converse(line, ask(), whole=False)
+            except ConnectionLost:
+                raise
+            except CacheUnavailable:  # it may not be asked: then nothing is known of it
+                return ""
+
+        self.lines.watch(start, seen)
 
     async def close(self) -> None:
         """Close the running loop's connection; the next call opens a new one."""
@@ -129,3 +128,23 @@ class AsyncTransport:
         line.connection_made(writer.transport)
         connection._reader = connection._writer = None
         return line
+
+
+async def _converse(line: Line, talk: Talk[T], *, whole: bool = True) -> T:
+    """`whole`: after a refusal the connection is not asked anything more."""
+    replies: list[object] | None = None
+    try:
+        while True:
+            try:
+                commands = talk.send(replies)  # type: ignore[arg-type]  # None starts it
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            # I11: on this connection or none: one that broke answers nothing any more.
+            request = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]
+            replies = await line.ask(request, len(commands))
+            if whole and any(map(spoils, replies)):
+                line.retire()
+    except ProtocolError as error:
+        line.end(error)  # I12: nor is anything else to be believed that comes over it
+        raise

@@ -13,6 +13,7 @@ from cachelib.backends.redis.talks import ITEM, Script, Talks
 from cachelib.backends.redis.transport import Transport
 from cachelib.model import Answer, Name, Op
 from cachelib.policy import LIFE_MS_MAX
+from cachelib.proof import Seen
 
 
 class Redis:
@@ -68,6 +69,10 @@ class Redis:
     def instance(self) -> str:
         """See `Backend.instance`."""
         return self._transport.converse(self._talks.instance())
+
+    def watch(self, seen: Seen) -> None:
+        """See `Backend.watch`."""
+        self._transport.watch(self._talks.instance, seen)
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -128,6 +133,10 @@ class AsyncRedis:
     async def instance(self) -> str:
         """See `Backend.instance`."""
         return await self._transport.converse(self._talks.instance())
+
+    async def watch(self, seen: Seen) -> None:
+        """See `Backend.watch`."""
+        self._transport.watch(self._talks.instance, seen)
 
     async def close(self) -> None:
         """See `Backend.close`."""

@@ -1,11 +1,13 @@
 """Talks over a client of redis-py's own, command by command: the simple path, for fakeredis.
 
 Each command goes over whatever connection the client chooses, so the notes of `apply` are not
-bound to the connection of their batch (I11): good for tests, not for an invalidator.
+bound to the connection of their batch (I11), and nobody can tell when it leads to a server that came back with
+old data, so strong reads ask the store: good for tests, not for an invalidator.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
@@ -13,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from cachelib.backends.redis.talks import Talk, plain
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Name
+from cachelib.proof import Seen
 
 T = TypeVar("T")
 
@@ -42,6 +45,10 @@ class ClientTransport:
             return value
         except RedisError as error:
             raise CacheUnavailable(f"redis at {self.place}: {error}") from error
+
+    def watch(self, ask: Callable[[], Talk[str]], seen: Seen) -> None:
+        """See `Backend.watch`: the client does not tell when it connects anew, so nothing can be known."""
+        seen("")
 
     def close(self) -> None:
         """Close the client's connections."""
@@ -80,6 +87,10 @@ class AsyncClientTransport:
             return value
         except RedisError as error:
             raise CacheUnavailable(f"redis at {self.place}: {error}") from error
+
+    def watch(self, ask: Callable[[], Talk[str]], seen: Seen) -> None:
+        """See `ClientTransport.watch`."""
+        seen("")
 
     async def close(self) -> None:
         """Close the client's connections."""

@@ -10,6 +10,7 @@ The reading of a value is written out (`get`): it is what nearly every call is.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from os import getpid
 from threading import Condition
 from typing import Any, TypeVar
@@ -22,21 +23,24 @@ from cachelib.backends.redis.settings import Settings, place_of, pool_of
 from cachelib.backends.redis.talks import Talk, plain, spoils
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Name
+from cachelib.proof import Seen, tell
 
 T = TypeVar("T")
 Connection = Any
 """One of redis-py's connection classes; they share a protocol, but no type."""
+Greet = Callable[[Connection], None]
+"""A method (redis-py keeps it weakly) that is told of a connection before it is used."""
 
 
 class Lanes:
     """The connections of one process, between `close` and `close`: the free ones, and how many there are."""
 
-    def __init__(self, pool: ConnectionPool, settings: Settings, place: str) -> None:
+    def __init__(self, pool: ConnectionPool, settings: Settings, place: str, greet: Greet | None) -> None:
         self.free: list[Connection] = []
         self.pid = getpid()
         self.busy = False
         """Somebody waits for a connection, or these lanes are closed: `settle` after giving one back."""
-        self._pool, self._settings, self._place = pool, settings, place
+        self._pool, self._settings, self._place, self._greet = pool, settings, place, greet
         self._open = self._waiting = 0
         self._closed = False
         self._changed = Condition()
@@ -96,10 +100,13 @@ class Lanes:
 
     def _made(self) -> Connection:
         try:
-            return self._pool.make_connection()
+            connection = self._pool.make_connection()
         except BaseException:
             self._open -= 1
             raise
+        if self._greet is not None:
+            connection.register_connect_callback(self._greet)  # type: ignore[no-untyped-call]
+        return connection
 
     def _wait(self, deadline: float) -> None:
         # Whoever gives back appends first and looks at `busy` then; we the other way round: one of us sees the other.
@@ -128,6 +135,8 @@ class Transport:
         self._pool = pool_of(ConnectionPool, url, settings, options)
         self._settings = settings
         self.place = place_of(self._pool.connection_kwargs)
+        self._ask: Callable[[], Talk[str]] | None = None
+        self._watchers: list[Seen] = []
         self._lanes = self._new_lanes()
 
     def get(self, name: Name) -> bytes | None:
@@ -177,6 +186,12 @@ class Transport:
             lanes.drop(connection)
         return value
 
+    def watch(self, ask: Callable[[], Talk[str]], seen: Seen) -> None:
+        """See `Backend.watch`; `ask` is the talk that finds out."""
+        self._ask = ask
+        self._watchers.append(seen)  # several caches may share a backend
+        self.close()
+
     def close(self) -> None:
         """Close every connection; the next call opens new ones."""
         lanes, self._lanes = self._lanes, self._new_lanes()
@@ -206,7 +221,17 @@ class Transport:
         return connection
 
     def _new_lanes(self) -> Lanes:
-        return Lanes(self._pool, self._settings, self.place)
+        return Lanes(self._pool, self._settings, self.place, self._greet if self._watchers else None)
+
+    def _greet(self, connection: Connection) -> None:
+        """A connection has just been made."""
+        assert self._ask is not None
+        try:
+            instance, _ = _converse(connection, self._ask())
+        except CacheUnavailable:  # it may not be asked: then nothing is known of it
+            instance = ""
+        if tell(self._watchers, instance):
+            self.close()
 
     def _after_fork(self) -> Lanes:
         # The parent goes on using its sockets: redis-py closes our copies without shutting them down.

@@ -1,0 +1,51 @@
+"""From a level of consistency, and what is proven of a node, to what a read may take from the cache. Pure.
+
+Together with `item.serves` and `steps.py` this is all there is to a level: the rule stands here, once, and the
+steps keep it. PROTOCOL.md, "Levels", has the promises and the reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachelib.model import ANY, Requirement
+
+
+def always() -> bool:
+    """Of a read to which it does not matter which start of a server answers."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a read stands on. It was found before the read looks, and `holds` is asked after."""
+
+    requirement: Requirement = ANY
+    """What an item has to be to serve."""
+    holds: Callable[[], bool] = always
+    """The start of the server that this is about still is the one that answers."""
+    proven: bool = True
+    """False: nothing can be known of the node, so what it has may not be served."""
+
+
+FREE = Ground()
+"""A read that takes whatever is fresh."""
+NO_GROUND = Ground(proven=False)
+
+
+def strong_ground(caught_up: bool, since_us: int | None, holds: Callable[[], bool]) -> Ground:
+    """The failover rule: what a strong read may take from a server that this process has just met.
+
+    A server may have come back with old data, and nobody repeats to it what its writers were told. So
+
+    - either the invalidator has told it everything again: then whatever is fresh serves;
+    - or what serves was loaded (or written) after this process had met this start of the server, at `since_us`
+      of the store's clock: it is not from before, and every write since was told to this start;
+    - or neither is known: then the store is asked.
+    """
+    if caught_up:
+        return Ground(holds=holds)
+    if since_us is None:
+        return NO_GROUND
+    return Ground(Requirement(min_as_of_us=since_us), holds)
