@@ -21,6 +21,7 @@ from cachelib.loading import missing_row
 from cachelib.metrics import WRITES
 from cachelib.model import Claim, Op, Put, Release, Revoke, RowChange, Token, Version
 from cachelib.steps import WritePlan, lives_of, settle
+from cachelib.strangers import refuse_strangers
 
 THROUGH_KEYS_MAX = 200
 """A transaction that changes more keys of an entity voids them instead of reading them all again."""
@@ -75,7 +76,7 @@ async def commit(core: Core, tx: OpenTransaction) -> Written:
     """
     changes = await tx.changes()
     tables = await tx.touched() if changes is None else frozenset(change.table for change in changes)
-    await core.refuse_strangers(tables)
+    await refuse_strangers(core, tables)
     concerned = [known for known in list(core.known.values()) if concerns(known.entity, tables)]
     if changes is None:
         return await _commit_bulk(core, tx, concerned)

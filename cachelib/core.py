@@ -15,11 +15,12 @@ from cachelib.call import Call
 from cachelib.drivers import AskingPort, lockstep
 from cachelib.entity import Entity
 from cachelib.errors import CacheError, CacheUnavailable, ConfigError
+from cachelib.grounds import Grounds
 from cachelib.keys import Key
 from cachelib.l1 import Near
 from cachelib.lane import Faces, Lane, trusts_of, way
 from cachelib.layout import Layout, with_mode, with_new_epochs, with_strong
-from cachelib.levels import FREE, NO_GROUND, Ground
+from cachelib.levels import FREE
 from cachelib.loading import Loading, TableLoaderOf
 from cachelib.metrics import READS, Metrics, Tally
 from cachelib.model import Name, Revoke
@@ -73,6 +74,7 @@ class Core:
         self.metrics = parts.metrics
         self.budget = Budget(parts.budget, parts.world)
         self.layout = LayoutView(parts.store, parts.world, parts.metrics.tally("*").note, parts.pool.names)
+        self.grounds = Grounds(parts.pool, parts.store, parts.namespace)
         self.near = Near(parts.l1)
         self.known: dict[Entity, Known] = {}
         for entity in parts.entities:
@@ -182,33 +184,10 @@ class Core:
             view = await self.layout.leased()
         return view
 
-    async def refuse_strangers(self, tables: Iterable[str]) -> None:
-        """Raise `ConfigError` where rows of these tables are read as strong by an entity unknown here."""
-        if not self.store or not (tables := set(tables)):
-            return
-        known = {entity.name for entity in list(self.known)}
-        for name, concerned in (await self.layout.leased()).layout.strong.items():
-            if name not in known and tables & set(concerned):
-                raise ConfigError(
-                    f"this transaction changed {', '.join(sorted(tables & set(concerned)))}, which is read as Strong()"
-                    f" by entity {name!r}, and this cache does not know that entity: its readers could be left with"
-                    " old values. Rolled back; give Cache(entities=[…]) every entity whose rows it writes"
-                )
-
-    async def ground(self, entity: Entity, level: Level, name: Name) -> Ground:
-        """What a read of this level may take from the node of this name, as it stands."""
-        if isinstance(level, Strong) and self.store is not None:
-            try:
-                standing = self.node.of(name).standing
-            except CacheUnavailable:
-                return NO_GROUND
-            return await standing.strong(self.namespace, entity.name, self.store.now_us)
-        return FREE
-
     async def plan(self, view: View, entity: Entity, key: Key, text: bytes, level: Level) -> ReadPlan:
         """Everything about a read that does not depend on what the cache answers."""
         names = self.names(view, entity, text)
-        ground = FREE if isinstance(level, Eventual) else await self.ground(entity, level, names[0])
+        ground = FREE if isinstance(level, Eventual) else await self.grounds.of(entity, level, names[0])
         return plan_of(entity, key, names, view.layout.mode(entity.name), level, ground)
 
     async def _look(self, plan: ReadPlan, known: Known) -> Found | None:

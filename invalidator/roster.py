@@ -14,6 +14,7 @@ from cachelib.errors import CacheError, CacheUnavailable
 from cachelib.layout import Layout
 from cachelib.model import Answer, Name, Op
 from cachelib.places import node_name
+from cachelib.proof import Seen
 
 Reach = Callable[[str], Backend]
 
@@ -82,6 +83,9 @@ class Unreachable:
     def instance(self) -> str:
         """See `get`."""
         self._fail()
+
+    def watch(self, seen: Seen) -> None:
+        """No connection is ever made."""
 
     def close(self) -> None:
         """Nothing to close."""

@@ -15,7 +15,7 @@ from cachelib.core import Core, Parts
 from cachelib.drivers import run_now
 from cachelib.entity import Entity
 from cachelib.errors import ConfigError, LayoutConflict, StoreError
-from cachelib.lane import routed
+from cachelib.lane import THREADS
 from cachelib.layout import LEASE_MS, REFRESH_MS, decode_layout, encode_layout, first_layout, with_mode, with_new_epochs
 from cachelib.loops import LoopWorld
 from cachelib.metrics import Metrics
@@ -463,7 +463,7 @@ def core_of(scene: Scene, *entities: Entity) -> Core:
     world = scene.world
     pool = Pool(Places(Memory(), from_url), DirectBackend, None, world)  # type: ignore[arg-type]
     return Core(
-        Parts(pool, routed, scene.store, None, world, lambda name, op: None, "lc", StoreBudget(), metrics, entities)  # type: ignore[arg-type]
+        Parts(pool, THREADS, scene.store, None, world, lambda name, op: None, "lc", StoreBudget(), metrics, entities)  # type: ignore[arg-type]
     )
 
 
