@@ -58,6 +58,7 @@ class Rules:
             if twice:
                 raise ConfigError(f"two entities have the {what} {twice[0]!r}: give each its own")
         self.entities = tuple(entities)
+        self.names = frozenset(one.name for one in entities)
         tables = {one.table for one in entities if one.table} | {table for one in entities for table in one.depends_on}
         self.tables: Mapping[str, tuple[Entity, ...]] = {
             table: tuple(one for one in entities if concerns(one, (table,))) for table in sorted(tables)

@@ -63,7 +63,7 @@ class Service:
         self.settings = settings
         self.metrics = metrics or Metrics()
         self.rules = rules
-        self._told = _names(rules)
+        self._told = rules.names
         self.log = log
         self.store_error = ""
         self._store = store
@@ -260,7 +260,7 @@ class Service:
             self.log.error("the new configuration is refused, the old one stays", error=str(error))
             return
         new = rules.not_in(self.rules)
-        self._told = (self._told - set(new)) & _names(rules)
+        self._told = (self._told - set(new)) & rules.names
         self.rules = rules
         if new:  # nobody told the caches of the changes of these before
             self._epochs.renew(new, "new_rules")
@@ -298,7 +298,3 @@ class Service:
             clock_s=self._clock_s,
             now_ms=self._now_ms,
         )
-
-
-def _names(rules: Rules) -> frozenset[str]:
-    return frozenset(entity.name for entity in rules.entities)
