@@ -1,21 +1,17 @@
-"""`loadgen run | demo | faults`: the command line."""
+"""`loadgen search | compare | report | …`: the command line."""
 
 from __future__ import annotations
 
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import click
 
-from cachelib.errors import CacheError, ConfigError
+from loadgen.cli.capacity import calibration, search
+from loadgen.cli.ending import one_sentence
+from loadgen.cli.records import comparison, known, report
 
-F = TypeVar("F", bound=Callable[..., Any])
-USAGE, INVALID, INTERRUPTED = 2, 3, 130
 BACKENDS = click.Choice(["redis", "memcached"])
 
 
@@ -52,7 +48,7 @@ def run(debug: bool, json_path: Path | None, **settings: Any) -> None:
     """Readers and writers on two tables of plain rows, checked read by read."""
     from loadgen.commands import plain_run
 
-    with _one_sentence(debug):
+    with one_sentence(debug):
         sys.exit(plain_run(settings, json_path))
 
 
@@ -66,7 +62,7 @@ def demo(backend: str, seconds: float, broken: str, json_path: Path, debug: bool
     """28 000 airports behind a real cache; half-way the invalidator is killed."""
     from loadgen.commands import demonstration
 
-    with _one_sentence(debug):
+    with one_sentence(debug):
         sys.exit(demonstration(backend, seconds, broken, json_path))
 
 
@@ -80,29 +76,12 @@ def faults(backend: str, seconds: float, seed: int, json_path: Path | None, debu
     """Kill -9 of invalidator, cache server and writers at random moments, under load."""
     from loadgen.commands import kill_test
 
-    with _one_sentence(debug):
+    with one_sentence(debug):
         sys.exit(kill_test(backend, seconds, seed, json_path))
 
 
-@contextmanager
-def _one_sentence(debug: bool) -> Iterator[None]:
-    """An error is one sentence and an exit code; a traceback only where it was asked for."""
-    # Through every `finally`, as Ctrl-C; which a shell has switched off for what it runs in the background.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        _fail("interrupted", INTERRUPTED)
-    except (CacheError, OSError) as error:
-        if debug:
-            traceback.print_exc()
-        _fail(str(error), USAGE if isinstance(error, ConfigError) else INVALID)
-
-
-def _fail(text: str, code: int) -> NoReturn:
-    print(f"loadgen: {' '.join(text.split())}", file=sys.stderr, flush=True)
-    sys.exit(code)
+for _command in (search, calibration, comparison, report, known):
+    cli.add_command(_command)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cachelib.errors import ConfigError
+from cachelib.errors import CacheError
 from loadgen.histogram import Histogram
 from loadgen.result import RunResult, Window
 
@@ -69,19 +69,19 @@ class Comparison:
 
 
 def compare(a: RunResult, b: RunResult, *, tolerance: float = 0.05, seed: int = 1) -> Comparison:
-    """Raises `ConfigError` where a run says nothing, or has too few seconds to draw from."""
+    """Raises `InvalidRun` where a run says nothing, or has too few seconds to draw from."""
     for name, run in (("A", a), ("B", b)):
         if run.invalid:
             raise InvalidRun(f"run {name} ({run.label}) says nothing: {'; '.join(run.invalid)}")
         if len(_counting(run)) < SECONDS_LEAST:
-            raise ConfigError(f"run {name} ({run.label}) has fewer than {SECONDS_LEAST} seconds that count: run longer")
+            raise InvalidRun(f"run {name} ({run.label}) has fewer than {SECONDS_LEAST} seconds that count: run longer")
     random = np.random.default_rng(seed)
     figures = [*_latencies(a, b, tolerance, random), *_rates(a, b, tolerance, random)]
     return Comparison(tuple(figures), tuple(_notes(a, b)))
 
 
-class InvalidRun(ConfigError):
-    """A run whose record says that it says nothing."""
+class InvalidRun(CacheError):
+    """A run that says nothing, or too little to be compared."""
 
 
 def _counting(run: RunResult) -> list[Window]:
@@ -201,7 +201,7 @@ def _of_second(window: Window, of: str) -> tuple[float, float]:
     reads = float(sum(window.sources.values()))
     match of:
         case "achieved of offered":
-            return float(window.achieved), float(window.offered)
+            return float(window.ended), float(window.offered)
         case "hit.ratio":
             return float(window.sources.get("hit", 0) + window.sources.get("local", 0)), reads
         case "origin reads per read":

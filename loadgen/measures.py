@@ -77,7 +77,7 @@ class Seconds:
             case "offered":
                 return offered / width, None
             case "achieved":
-                return sum(one.achieved for one in windows) / width, None
+                return sum(one.ended for one in windows) / width, None
             case "errors":
                 return _ratio(sum(one.errors for one in windows), offered)
             case "hit.ratio":

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from cachelib.errors import CacheError, ConfigError
+from cachelib.errors import ConfigError
 
 
 class Kind(Enum):
@@ -73,7 +73,7 @@ TAIL: Final = 10
 """A percentile with fewer samples than this beyond it is told, but not resolved."""
 
 
-class NotMeasured(CacheError):
+class NotMeasured(ConfigError):
     """An objective asks for what the run did not measure: it can be neither held nor missed."""
 
 

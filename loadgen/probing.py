@@ -12,6 +12,8 @@ Phase: TypeAlias = Literal["ramp", "bisect", "confirm", "climb"]
 NEVER = float("inf")
 LONG_SHARE = 2 / 3
 """Of the windows of a long probe that must hold."""
+SPOILED_STEP = 0.75
+"""A long probe that the generator spoiled is tried again at this share of its rate."""
 NEAR = 1e-9
 
 

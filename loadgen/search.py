@@ -22,7 +22,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from loadgen.probing import LONG_SHARE, NEAR, NEVER, Ask, Drain, End, Finding, Phase, Plan, Probe, Probed, Window
+from loadgen.probing import (
+    LONG_SHARE,
+    NEAR,
+    NEVER,
+    SPOILED_STEP,
+    Ask,
+    Drain,
+    End,
+    Finding,
+    Phase,
+    Plan,
+    Probe,
+    Probed,
+    Window,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +191,13 @@ class State:
 
     def _spoiled(self) -> State:
         """With this target the generator reaches less than its ceiling: what held below is all that can be known."""
-        if self._long or self.low == 0:
+        if self.confirmed:
+            return self._over(End.GENERATOR)
+        lower = self.rate * SPOILED_STEP if self._long else self.low
+        if lower < self.plan.lowest or len(self.log) >= self.plan.probes_most:
             return self._over(End.SPOILED)
-        plan = replace(self.plan, ceiling=self.low / self.plan.share, start=min(self.plan.start, self.low))
-        return replace(self, plan=plan)._to("confirm", self.low)
+        plan = replace(self.plan, ceiling=lower / self.plan.share, start=min(self.plan.start, lower))
+        return replace(self, plan=plan)._to("confirm", lower)
 
     def _to(self, phase: Phase, rate: float) -> State:
         return replace(self, phase=phase, rate=rate)

@@ -70,7 +70,7 @@ def store_load(result: RunResult) -> str:
 
 LOAD = (
     Line("offered", lambda one: float(one.offered)),
-    Line("achieved", lambda one: float(one.achieved)),
+    Line("done", lambda one: float(one.ended)),
 )
 READS = (
     Line("hit", lambda one: _share(one, "hit", "local")),

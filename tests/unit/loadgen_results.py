@@ -62,6 +62,7 @@ def window(random: np.random.Generator, at_s: int, rate: int, median_ms: float, 
         origin_reads=reads - hits,
         origin_writes=writes,
         generator_cores=0.6,
+        ended=rate,
     )
     return msgspec.structs.replace(plain, **changes)
 

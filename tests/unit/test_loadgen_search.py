@@ -207,6 +207,27 @@ def test_search_without_an_end_is_ended() -> None:
     assert len(state.log) == 20
 
 
+def test_generator_that_is_late_over_a_long_time_only_says_less() -> None:
+    class Tiring(Queue):
+        """Short probes of any rate are fine, of the long ones only those below 2000/s."""
+
+        long = False
+
+        def window(self, rate: float) -> tuple[Window, str]:
+            return (Window.INVALID, "") if self.long and rate > 2000 else super().window(rate)
+
+    system, state = Tiring(50_000), begin(Plan(start=100, ceiling=10_000))
+    while not isinstance(state.ask, Finding):
+        ask = state.ask
+        if isinstance(ask, Drain):
+            state = state.drained(system.rest())
+            continue
+        system.long = ask.phase in ("confirm", "climb")
+        state = state.probed([system.window(ask.rate) for _ in range(ask.windows)])
+    assert state.ask.end is End.GENERATOR
+    assert 1500 <= state.ask.rate <= 2000
+
+
 @pytest.mark.parametrize("wrong", [{"start": 0}, {"ceiling": 0}, {"growth": 1}, {"tolerance": 0}, {"share": 1.5}])
 def test_wrong_plan_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):

@@ -1,0 +1,132 @@
+"""Probes as a search makes them: judged by windows, rested after a miss, kept in the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from loadgen.engine.crew import Progress
+from loadgen.objective import NotMeasured, parse
+from loadgen.page.report import page_of_search
+from loadgen.plan import RunPlan
+from loadgen.probing import Plan
+from loadgen.result import RunResult
+from loadgen.searched import load_search, save_search
+from loadgen.seek import Pace, Seeker, lag_allowed_ms
+from loadgen.workloads.workload import workload_of
+from tests.unit.loadgen_results import run, summed, window
+
+PACE = Pace(window_s=1, warmup_s=1.0, rest_s=0.0)
+OBJECTIVE = parse("all.p99<20ms & achieved>=0.95*offered")
+PLAN = RunPlan(workload=workload_of("ycsb-a"))
+
+
+class System:
+    """Twice as slow at half its peak, and so on; over it, it does its peak and no more. Records as of a real bench."""
+
+    def __init__(self, peak: float, restless: int = 0, spoil_above: float = float("inf")) -> None:
+        self.peak = peak
+        self.plans: list[RunPlan] = []
+        self.restless = restless
+        self.spoil_above = spoil_above
+
+    def run(self, plan: RunPlan, tick: Callable[[Progress], None] = lambda _: None) -> RunResult:
+        self.plans.append(plan)
+        load = plan.rate / self.peak
+        median_ms = 1.0 / (1 - load) if load < 0.99 else 500.0
+        if len(self.plans) > 1 and plan.warmup_s == 0 and self.restless:
+            self.restless -= 1
+            median_ms = 400.0
+        random = np.random.default_rng(plan.seed)
+        rate = round(plan.rate)
+        spoiled = "the generator began 9 ms late" if plan.rate > self.spoil_above else ""
+        windows = [
+            window(random, at_s, rate, median_ms, ended=min(rate, round(self.peak)), invalid=spoiled)
+            for at_s in range(round(plan.seconds))
+        ]
+        names = sorted(windows[0].operations)
+        template = run(seconds=1)
+        return msgspec.structs.replace(
+            template,
+            windows=windows,
+            seconds=plan.seconds,
+            offered_per_s=float(rate),
+            achieved_per_s=min(plan.rate, self.peak),
+            operations={name: summed([one.operations[name] for one in windows]) for name in names},
+        )
+
+
+def seek(system: System, **plan: float) -> tuple[Seeker, list[str]]:
+    said: list[str] = []
+    search = Plan(start=100.0, ceiling=50_000.0, **plan)
+    return Seeker(system, PLAN, OBJECTIVE, search, PACE, said.append, lambda _: None), said
+
+
+def test_capacity_of_a_known_system_is_found_and_its_record_is_whole(tmp_path: Path) -> None:
+    system = System(2000.0)
+    seeker, said = seek(system)
+    result = seeker.search()
+    # p99 of reads is about 3.3 medians and one operation in twenty is three times as slow: 5 medians of 1 / (1 - load).
+    assert result.found
+    assert 0.68 * 2000 < result.rate < 0.82 * 2000
+    assert result.above is not None
+    assert result.rate < result.above <= 1.05 * result.rate
+    assert result.binding == "all.p99<20ms"
+    assert len(said) == len(result.probes)
+    assert result.confirmed is not None
+    assert result.confirmed.offered_per_s == pytest.approx(result.rate, abs=1)
+    assert result.confirmed.seconds == 9
+    assert result.refuted is not None
+    save_search(tmp_path / "search.json", result)
+    again = load_search(tmp_path / "search.json")
+    assert again == result
+    assert "gives way first" in page_of_search(again)
+
+
+def test_no_probe_goes_beyond_the_limit_and_each_has_a_seed_of_its_own() -> None:
+    system = System(1e9)
+    seeker, _ = seek(system, share=0.01)
+    result = seeker.search()
+    assert result.end == "generator"
+    assert max(plan.rate for plan in system.plans) <= 500 * (1 + 1e-9)
+    probes = [plan.seed for plan in system.plans if plan.warmup_s]
+    assert len(set(probes)) == len(probes)
+
+
+def test_after_a_miss_the_system_is_given_time_to_rest() -> None:
+    system = System(2000.0, restless=2)
+    seeker, said = seek(system)
+    assert seeker.search().found
+    assert sum("not at rest" in line for line in said) == 2
+
+
+def test_system_that_does_not_come_to_rest_ends_the_search() -> None:
+    seeker, _ = seek(System(2000.0, restless=1000))
+    result = seeker.search()
+    assert result.end == "no recovery"
+    assert "did not come back to rest" in result.says
+
+
+def test_windows_that_the_generator_spoiled_are_no_votes() -> None:
+    seeker, said = seek(System(1e9, spoil_above=900))
+    result = seeker.search()
+    assert result.end == "generator"
+    assert 400 < result.rate <= 900
+    assert any("invalid" in line and "9 ms late" in line for line in said)
+
+
+def test_objective_that_the_target_cannot_tell_is_refused() -> None:
+    search = Plan(start=100.0, ceiling=50_000.0)
+    seeker = Seeker(System(500.0), PLAN, parse("scan.p99<1s"), search, PACE, lambda _: None, lambda _: None)
+    with pytest.raises(NotMeasured, match=r"scan\.p99"):
+        seeker.search()
+
+
+def test_generator_may_be_late_by_a_share_of_the_tightest_bound() -> None:
+    assert lag_allowed_ms(PLAN, parse("get.p99<40ms & all.p50<20ms & vis.p99<1ms")) == 5.0
+    assert lag_allowed_ms(PLAN, parse("get.p99<1ms")) == 1.0
+    assert lag_allowed_ms(PLAN, parse("errors<1%")) == PLAN.lag_p99_ms_max
