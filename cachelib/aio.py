@@ -28,6 +28,7 @@ from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
 from cachelib.nodes import now_ms
 from cachelib.places import Given, Places
+from cachelib.plans import gutter_ms
 from cachelib.policy import L1, Duration, Level, StoreBudget
 from cachelib.pool import Pool
 from cachelib.port import Found
@@ -54,6 +55,7 @@ class AsyncCache:
         listener: Listener | None = None,
         breaker: Breaker | None = None,
         l1: L1 | None = None,
+        gutter: Duration | None = None,
     ) -> None:
         places: Places[AsyncBackend] = Places(backend, async_from_url)
         self.backend: AsyncBackend = places.first
@@ -75,6 +77,7 @@ class AsyncCache:
             metrics=self.metrics,
             entities=entities,
             l1=l1,
+            gutter_ms=gutter_ms(gutter),
         )
         self._core = Core(parts)
         self._layout = self._core.layout

@@ -28,6 +28,7 @@ from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
 from cachelib.nodes import now_ms
 from cachelib.places import Given, Places
+from cachelib.plans import gutter_ms
 from cachelib.policy import L1, Duration, Level, StoreBudget
 from cachelib.pool import Pool
 from cachelib.port import Found
@@ -52,6 +53,7 @@ class Cache:
         budget: how many loads of the store misses may cause.
         listener: a plain callback for metrics; see `cachelib.metrics`.
         breaker: when a node that does not answer is left alone.
+        gutter: while a node of a pool does not answer, another keeps what `eventual` reads load, for so long.
         l1: keep decoded values in this process for a moment, for `eventual` reads; None for never.
 
     Raises:
@@ -70,6 +72,7 @@ class Cache:
         listener: Listener | None = None,
         breaker: Breaker | None = None,
         l1: L1 | None = None,
+        gutter: Duration | None = None,
     ) -> None:
         places: Places[Backend] = Places(backend, from_url)
         self.backend: Backend = places.first
@@ -90,6 +93,7 @@ class Cache:
             metrics=self.metrics,
             entities=entities,
             l1=l1,
+            gutter_ms=gutter_ms(gutter),
         )
         self._core = Core(parts)
         self._layout = self._core.layout

@@ -16,7 +16,7 @@ from cachelib.drivers import AskingPort, lockstep
 from cachelib.entity import Entity
 from cachelib.errors import CacheError, CacheUnavailable, ConfigError
 from cachelib.grounds import Grounds
-from cachelib.keys import Key
+from cachelib.keys import Key, check_namespace
 from cachelib.l1 import Near
 from cachelib.lane import Faces, Lane, trusts_of, way
 from cachelib.layout import Layout, with_mode, with_new_epochs, with_strong
@@ -32,8 +32,6 @@ from cachelib.steps import ReadPlan, read
 from cachelib.stores.base import AsyncStore
 from cachelib.view import LayoutView, View
 from cachelib.world import Abandon, World
-
-NAMESPACE_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +58,14 @@ class Parts:
     metrics: Metrics
     entities: Iterable[Entity]
     l1: L1 | None = None
+    gutter_ms: int = 0
 
 
 class Core:
     """One cache: a node, a store, and what is known of entities and layout."""
 
     def __init__(self, parts: Parts) -> None:
-        _check_namespace(parts.namespace)
+        check_namespace(parts.namespace)
         self.parts = parts
         self.namespace = parts.namespace
         self.node = parts.pool
@@ -188,7 +187,9 @@ class Core:
         """Everything about a read that does not depend on what the cache answers."""
         names = self.names(view, entity, text)
         ground = FREE if isinstance(level, Eventual) else await self.grounds.of(entity, level, names[0])
-        return plan_of(entity, key, names, view.layout.mode(entity.name), level, ground)
+        gutter_ms = self.parts.gutter_ms
+        beside = view.layout.gutter(self.namespace, entity.name, text) if gutter_ms else None
+        return plan_of(entity, key, names, view.layout.mode(entity.name), level, ground, (beside, gutter_ms))
 
     async def _look(self, plan: ReadPlan, known: Known) -> Found | None:
         """The hit path, for calls that did not come through a lane."""
@@ -291,9 +292,3 @@ def _nearby(view: View, entity: Entity, key: Key, text: bytes, level: Level) -> 
     lane = view.lanes.get(entity) if isinstance(level, Eventual) else None
     copy = lane.copy(key, text) if lane is not None else None
     return None if copy is None else Found(copy.value, True, copy.version, "local", copy.as_of_us)
-
-
-def _check_namespace(namespace: str) -> None:
-    plain = namespace.replace("-", "").replace("_", "").replace(".", "")
-    if not namespace or len(namespace) > NAMESPACE_MAX or not plain.isalnum() or not plain.isascii():
-        raise ConfigError(f"namespace is {namespace!r}: it takes 1 to {NAMESPACE_MAX} letters, digits and -_.")

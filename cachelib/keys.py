@@ -27,6 +27,7 @@ from cachelib.policy import one_of
 Key: TypeAlias = Any
 """What a caller gives: the value of the one field, or a tuple or mapping of several."""
 
+NAMESPACE_MAX = 32
 KEY_TEXT_MAX = 180
 """Longer texts are cut and hashed: Memcached allows 250 bytes in all."""
 _KEPT = 60
@@ -264,3 +265,10 @@ def _hashed(raw: bytes) -> bytes:
     head = raw[:_KEPT]
     cut = head.rfind(b"%", _KEPT - 2)  # not in the middle of an escape
     return (head if cut < 0 else head[:cut]) + b"~" + digest.encode()
+
+
+def check_namespace(namespace: str) -> None:
+    """Raises `ConfigError`."""
+    plain = namespace.replace("-", "").replace("_", "").replace(".", "")
+    if not namespace or len(namespace) > NAMESPACE_MAX or not plain.isalnum() or not plain.isascii():
+        raise ConfigError(f"namespace is {namespace!r}: it takes 1 to {NAMESPACE_MAX} letters, digits and -_.")

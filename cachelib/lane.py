@@ -37,6 +37,7 @@ class Faces:
     routed: Callable[[Sequence[Route | None]], Get]
     trusting: Callable[[Get, Standing, Trust], Get]
 
+
 _MASK = SLOTS - 1
 NEVER = Breaker()
 """For a pool's lane: its routes have a breaker for each node."""

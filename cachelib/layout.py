@@ -24,6 +24,8 @@ from cachelib.slots import with_nodes as slots_with_nodes
 
 FORMAT, POOL_FORMAT = 1, 2
 """A document is written in the first format that can say it, so that a program from before pools reads it."""
+GUTTER = b"~"
+"""Ends the tenure in a name that is kept for a moment by another node than its own."""
 LEASE_MS = 2_000
 """A client works by a layout at most so long after it began to read it."""
 REFRESH_MS = 1_000
@@ -94,6 +96,12 @@ class Layout:
         placings = [self.now] if self.next is None else [self.now, self.next]
         mine = [placing for placing in placings if placing.owner(slot) in (None, node)]
         return tuple(dict.fromkeys(placing.prefix(namespace, entity, slot) for placing in mine))
+
+    def gutter(self, namespace: str, entity: str, text: bytes) -> bytes | None:
+        """What a key is called on the node that keeps it while its own does not answer; None in a pool of one."""
+        if len(self.now.nodes) < 2:
+            return None
+        return self.now.prefix(namespace, entity, slot_of(text))[:-1] + GUTTER + b"/" + text
 
     @property
     def pooled(self) -> bool:

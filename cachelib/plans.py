@@ -9,13 +9,22 @@ from cachelib.keys import Key
 from cachelib.levels import FREE, Ground
 from cachelib.model import Kind, Name
 from cachelib.nodes import now_ms
-from cachelib.policy import Eventual, Level, Mode, Strong
+from cachelib.policy import Duration, Eventual, Level, Mode, Strong, duration_ms
 from cachelib.port import Found
 from cachelib.steps import ReadPlan
 
+GUTTER_MS_MAX = 2000
+"""Nobody voids what the gutter keeps, so an eventual read may be so far behind while a node is down."""
+
 
 def plan_of(
-    entity: Entity, key: Key, names: tuple[Name, ...], mode: Mode, level: Level, ground: Ground = FREE
+    entity: Entity,
+    key: Key,
+    names: tuple[Name, ...],
+    mode: Mode,
+    level: Level,
+    ground: Ground = FREE,
+    gutter: tuple[Name | None, int] = (None, 0),
 ) -> ReadPlan:
     """Everything about a read that does not depend on what the cache answers."""
     strong = isinstance(level, Strong)
@@ -34,7 +43,14 @@ def plan_of(
         stale=not strong and entity.lives.stale_ttl_ms > 0,
         joins=not strong,
         store_when_down=not raises,
+        gutter=gutter[0] if isinstance(level, Eventual) else None,
+        gutter_ms=gutter[1],
     )
+
+
+def gutter_ms(given: Duration | None) -> int:
+    """The setting; 0 for none. Raises `ConfigError`."""
+    return 0 if given is None else duration_ms("gutter", given, least_ms=10, most_ms=GUTTER_MS_MAX)
 
 
 def level_of(entity: Entity, asked: Level | None) -> Level:

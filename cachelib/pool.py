@@ -13,7 +13,7 @@ from typing import Any
 from cachelib.backends.base import AsyncBackend, Batch, Capability, Results
 from cachelib.breaker import Breaker
 from cachelib.errors import CacheError, CacheUnavailable
-from cachelib.layout import Layout, Placing
+from cachelib.layout import GUTTER, Layout, Placing
 from cachelib.model import Answer, Name, Op
 from cachelib.nodes import Node
 from cachelib.places import Places
@@ -22,8 +22,6 @@ from cachelib.world import World
 
 LAYOUTS_KEPT = 8
 """A call that takes longer than so many changes of the layout is told that its node is gone."""
-GUTTER = "~"
-"""Ends the tenure in a name that is kept for a moment by another node than its own."""
 
 
 class Pool:
@@ -91,7 +89,7 @@ class Pool:
         if only is not None:
             return only
         tenure, text = _tenure_and_text(name)
-        if tenure.endswith(GUTTER.encode()):
+        if tenure.endswith(GUTTER):
             return self._beside(tenure[: -len(GUTTER)], text)
         try:
             home = self._homes[tenure]

@@ -10,7 +10,7 @@ Longer than 300 lines because a read and a write are judged against each other: 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cachelib.errors import CacheError, CacheUnavailable, DecodeError, LaterCodec, LoadFailed, StoreBudgetExceeded
@@ -71,6 +71,10 @@ class ReadPlan:
     joins: bool = True
     store_when_down: bool = True
     """Ask the store when the node cannot be reached, instead of raising."""
+    gutter: Name | None = None
+    """What the key is called on the node that keeps it for a moment while its own does not answer."""
+    gutter_ms: int = 0
+    """For how long; nobody tells that node of changes."""
 
     @property
     def name(self) -> Name:
@@ -242,7 +246,17 @@ async def _without_cache(port: Port, plan: ReadPlan) -> Found:
             f"no answer from the cache for key {plan.key!r}, and its policy does not allow asking the store instead;"
             " retry, or set OnFailure(read='store')"
         )
+    if plan.gutter is not None:
+        return await _beside(port, plan, plan.gutter)
     return _loaded_found(await port.load(plan.key), "store")
+
+
+async def _beside(port: Port, plan: ReadPlan, gutter: Name) -> Found:
+    """An eventual read, by way of another node: so that the readers of a dead one do not all ask the store."""
+    lives, most_ms = plan.lives, plan.gutter_ms
+    brief = Lives(min(lives.ttl_ms, most_ms), min(lives.negative_ttl_ms, most_ms), 0, lives.jitter, 0.0)
+    found = await read(port, replace(plan, names=(gutter,), gutter=None, lives=brief, stale=False))
+    return replace(found, source="gutter") if found.source == "hit" else found
 
 
 async def _release(port: Port, plan: ReadPlan, token: Token) -> None:

@@ -26,7 +26,10 @@ BACKENDS = {
 }
 STORES = {"SqlStore", "AsyncSqlStore", "Installed", "TableStatus"}
 
-BUILD = "backend, *, store=None, entities=(), namespace='lc', budget=None, listener=None, breaker=None, l1=None"
+BUILD = (
+    "backend, *, store=None, entities=(), namespace='lc', budget=None, listener=None, breaker=None, l1=None,"
+    " gutter=None"
+)
 METHODS = {
     "__init__": BUILD,
     "get": "entity, key=<no key>, *, default=None, consistency=None, deadline=None, **named",

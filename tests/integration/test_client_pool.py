@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cachelib import Cache, CacheUnavailable, ConfigError, Entity, Strong, Unconfirmed
+from cachelib import Cache, CacheUnavailable, ConfigError, Entity, Eventual, Strong, Unconfirmed
 from cachelib.backends.memory import Memory
 from cachelib.layout import completed, decode_layout, encode_layout, first_layout, with_node_renewed, with_nodes
 from cachelib.slots import SLOTS, slot_of
@@ -329,3 +329,66 @@ def test_slots_are_spread_over_the_keys_of_the_test() -> None:
     assert len({slot_of(f"customer:{key}".encode()) for key in KEYS}) > 40
     assert SLOTS == 1024
     assert isinstance(Entity("x:{id}"), Entity)
+
+
+# --- the gutter ------------------------------------------------------------------------------
+
+
+def test_while_a_node_is_down_another_keeps_what_is_loaded(world: World, pool: list[Any]) -> None:
+    customers = world.customers()
+    cache, other = world.cache(customers, gutter="2s"), world.cache(customers, gutter="2s")
+    cache.get_many(customers, KEYS)
+    pool[1].kill()
+
+    def all_kept() -> bool:
+        sources = {read.source for read in cache.read_many(customers, KEYS).values()}
+        return sources == {"hit", "gutter"}
+
+    until(all_kept, "every key is kept somewhere")
+    assert all(cache.get(customers, key) == {"name": f"name-{key}", "tier": "iron"} for key in KEYS)
+    loads = world.loads.count
+    until(lambda: {read.source for read in other.read_many(customers, KEYS).values()} == {"hit", "gutter"})
+    assert world.loads.count <= loads + 20  # those whose two seconds were over
+
+
+def test_what_the_gutter_keeps_is_forgotten_in_two_seconds(world: World, pool: list[Any]) -> None:
+    customers = world.customers()
+    cache = world.cache(customers, gutter="1s")
+    cache.get_many(customers, KEYS)
+    layout = layout_of(world)
+    key = next(key for key in KEYS if layout.now.owner(slot_of(f"customer:{key}".encode())) == layout.nodes[1])
+    pool[1].kill()
+    until(lambda: cache.read(customers, key).source == "gutter", "the key is in the gutter")
+    world.customer(key, "new", "gold")  # past the library, and nobody tells the gutter
+    until(lambda: cache.get(customers, key) == NEW, "the gutter has forgotten", within_s=10)
+
+
+def test_a_strong_read_never_takes_what_is_in_the_gutter(world: World, pool: list[Any]) -> None:
+    customers = world.customers(consistency=Strong())
+    cache = world.cache(customers, gutter="2s")
+    cache.get_many(customers, KEYS)
+    pool[1].kill()
+    for _ in range(2):
+        for key in KEYS[:20]:
+            assert cache.read(customers, key).source in ("hit", "store")
+    assert cache.read(customers, KEYS[0], consistency=Eventual()).source in ("hit", "gutter", "filled")
+
+
+def test_what_is_in_the_gutter_is_left_there_when_the_node_is_back(world: World, pool: list[Any]) -> None:
+    customers = world.customers()
+    cache = world.cache(customers, gutter="2s")
+    cache.get_many(customers, KEYS)
+    pool[1].kill()
+    until(lambda: "gutter" in {read.source for read in cache.read_many(customers, KEYS).values()})
+    pool[1].start()
+    world.sql("update customers set tier = 'gold'")
+    until(lambda: {read.source for read in cache.read_many(customers, KEYS).values()} == {"hit"}, "the node is used")
+    layout = layout_of(world)
+    own = [key for key in KEYS if layout.now.owner(slot_of(f"customer:{key}".encode())) == layout.nodes[1]]
+    assert {cache.get(customers, key)["tier"] for key in own} == {"gold"}
+
+
+@pytest.mark.parametrize("wrong", ["3s", 0, "1ms"])
+def test_a_gutter_that_would_keep_too_long_or_not_at_all_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="gutter"):
+        Cache("memory://", gutter=wrong)
