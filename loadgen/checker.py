@@ -59,13 +59,13 @@ def check(reads: Reads, writes: Writes, first: Numbers, *, strong: bool) -> Find
     For a strong subject only what the library acknowledged is promised; for others every commit counts.
     """
     reads = reads.where(reads.source != Source.ERROR)
-    committed = writes.where(_committed(writes))
-    promised = committed.where(_promised(committed)) if strong else committed
+    committed = writes.where(committed_of(writes))
+    promised = committed.where(promised_of(committed)) if strong else committed
     claimed = claimed_versions(reads, writes, first)
-    floor = _newest(promised.key, promised.end, promised.version, reads.key, reads.start)
+    floor = newest_before(promised.key, promised.end, promised.version, reads.key, reads.start)
     floor = np.maximum(floor, first[reads.key])
-    old, wrong = claimed < floor, _wrong(reads, writes, first)
-    back = _backwards_of_all(reads, claimed) if strong else _backwards_of_threads(reads, claimed)
+    old, wrong = claimed < floor, wrong_values(reads, writes, first)
+    back = _backwards_of_all(reads, claimed) if strong else backwards_of_threads(reads, claimed)
     found = Findings(len(reads), int((reads.source == Source.HIT).sum()))
     found.stale, found.backwards, found.wrong = int(old.sum()), int(back.sum()), int(wrong.sum())
     found.misordered = _misordered(committed)
@@ -75,14 +75,15 @@ def check(reads: Reads, writes: Writes, first: Numbers, *, strong: bool) -> Find
     return found
 
 
-def _committed(writes: Writes) -> Flags:
+def committed_of(writes: Writes) -> Flags:
     """Surely in the store, and the version is known."""
     ended = (writes.status == Status.ACKNOWLEDGED) | (writes.status == Status.UNCONFIRMED)
     flags: Flags = ended & (writes.version > 0)
     return flags
 
 
-def _promised(committed: Writes) -> Flags:
+def promised_of(committed: Writes) -> Flags:
+    """Of those, what the library has acknowledged."""
     flags: Flags = (committed.status == Status.ACKNOWLEDGED) & (committed.how == How.LIBRARY)
     return flags
 
@@ -99,17 +100,17 @@ def _perhaps(writes: Writes) -> Flags:
 
 def claimed_versions(reads: Reads, writes: Writes, first: Numbers) -> Numbers:
     """The version that each read stands for."""
-    gone = writes.where((writes.gone == 1) & (_committed(writes) | _perhaps(writes)))
+    gone = writes.where((writes.gone == 1) & (committed_of(writes) | _perhaps(writes)))
     version = np.where(_perhaps(gone), ANY_VERSION, gone.version)
     # A delete counts from its start: until the read ended it may have become visible.
-    newest = _newest(gone.key, gone.start, version, reads.key, reads.end)
+    newest = newest_before(gone.key, gone.start, version, reads.key, reads.end)
     at_least = np.where(first[reads.key] == 0, 0, NEVER)
     bare = (reads.stamp == ABSENT) & (reads.version == 0)
     claimed: Numbers = np.where(bare, np.maximum(newest, at_least), reads.version)
     return claimed
 
 
-def _newest(key: Numbers, time: Numbers, version: Numbers, asked_key: Numbers, asked_time: Numbers) -> Numbers:
+def newest_before(key: Numbers, time: Numbers, version: Numbers, asked_key: Numbers, asked_time: Numbers) -> Numbers:
     """For each question the highest version among the events of its key with a time before it; else `NEVER`."""
     keys = np.concatenate((asked_key, key))
     times = np.concatenate((asked_time, time))
@@ -133,24 +134,24 @@ def _backwards_of_all(reads: Reads, claimed: Numbers) -> Flags:
     unreachable cache is no evidence, since the write that made it may not be acknowledged yet.
     """
     shown = ((reads.source == Source.HIT) | (reads.source == Source.FILLED)) & (reads.version > 0)
-    newest = _newest(reads.key[shown], reads.end[shown], reads.version[shown], reads.key, reads.start)
+    newest = newest_before(reads.key[shown], reads.end[shown], reads.version[shown], reads.key, reads.start)
     flags: Flags = claimed < newest
     return flags
 
 
-def _backwards_of_threads(reads: Reads, claimed: Numbers) -> Flags:
+def backwards_of_threads(reads: Reads, claimed: Numbers) -> Flags:
     """Older than what the same thread has seen."""
     threads, number = np.unique(reads.thread, return_inverse=True)
     place = reads.key * max(1, len(threads)) + number.astype(np.int64)
     shown = reads.version > 0
-    newest = _newest(place[shown], reads.end[shown], reads.version[shown], place, reads.start)
+    newest = newest_before(place[shown], reads.end[shown], reads.version[shown], place, reads.start)
     flags: Flags = claimed < newest
     return flags
 
 
-def _wrong(reads: Reads, writes: Writes, first: Numbers) -> Flags:
+def wrong_values(reads: Reads, writes: Writes, first: Numbers) -> Flags:
     """The value is not what the write of its version left in this key."""
-    left = writes.where(_committed(writes) & (writes.gone == 0))
+    left = writes.where(committed_of(writes) & (writes.gone == 0))
     present = np.flatnonzero(first > 0)
     key = np.concatenate((left.key, present))
     version = np.concatenate((left.version, first[present]))
@@ -180,7 +181,7 @@ def _of_perhaps(reads: Reads, writes: Writes) -> Flags:
 
 
 def _misordered(committed: Writes) -> int:
-    newest = _newest(committed.key, committed.end, committed.version, committed.key, committed.start)
+    newest = newest_before(committed.key, committed.end, committed.version, committed.key, committed.start)
     return int((newest >= committed.version).sum())
 
 

@@ -17,6 +17,8 @@ from loadgen.workloads.popularity import Share
 from loadgen.workloads.workload import Workload
 
 Count = Annotated[int, Meta(ge=1)]
+THREADS_MAX = 256
+PROCESSES_MAX = 256
 OPERATIONS_MAX = 20_000_000
 """Of one worker: they are all drawn before the start, about 60 bytes each."""
 
@@ -36,7 +38,7 @@ class TargetPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     namespace: str = ""
     style: Literal["threads", "asyncio"] = "threads"
     """Of `library`."""
-    threads: Count = 1
+    threads: Annotated[int, Meta(ge=1, le=THREADS_MAX - 2)] = 1
     """Of each process, or of asyncio the most operations under way at a time (times 64)."""
     connections: Count = 4
     """Of each process, of `wire`."""
@@ -71,8 +73,11 @@ class RunPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """None: the workload's."""
     profile: Profile = FLAT
     """How the rate changes; its times count from the start of the warm-up."""
-    processes: Count = 1
+    processes: Annotated[int, Meta(ge=1, le=PROCESSES_MAX)] = 1
     seed: Annotated[int, Meta(ge=0)] = 1
+    """Of arrivals and of what is asked when."""
+    data_seed: Annotated[int, Meta(ge=0)] = 1
+    """Of the keys: sizes, lives, levels, and which are popular. Runs on one bench share it."""
     lag_p99_ms_max: Annotated[float, Meta(gt=0)] = 20.0
     """A second whose generator lag exceeds this at the 99th percentile says nothing."""
     invalid_share_max: Share = 0.1

@@ -18,7 +18,7 @@ from typing import Self
 
 from cachelib.errors import ConfigError
 from cachelib.stores import SqlStore
-from loadgen.database import connect
+from loadgen.database import Database, connect
 from loadgen.record import ABSENT, stamp_of
 from loadgen.servers import Invalidator, Memcached, Redis, ServerFailed, cache_server
 from loadgen.tables import DATASETS, Dataset, Subject, fill_airports, fill_rows
@@ -40,9 +40,9 @@ class StageSettings:
 class Stage:
     """See the module."""
 
-    def __init__(self, settings: StageSettings) -> None:
+    def __init__(self, settings: StageSettings, dataset: Dataset | None = None) -> None:
         self.settings = settings
-        self.dataset: Dataset = DATASETS[settings.dataset]
+        self.dataset: Dataset = dataset or DATASETS[settings.dataset]
         self.folder = Path(tempfile.mkdtemp(prefix="loadgen-"))
         self.store_url = f"sqlite:///{self.folder / 'store.db'}"
         # On a server that others use, too: neither items nor the invalidator's notes of another run are met.
@@ -92,16 +92,19 @@ class Stage:
             if self.store_url.startswith("sqlite"):
                 database.execute("pragma journal_mode = wal")
             with database.transaction():
-                if self.settings.dataset == "airports":
-                    self.keys = fill_airports(database)
-                else:
-                    self.keys = fill_rows(database, self.settings.keys, self.settings.payload_bytes)
+                self.keys = self.fill_tables(database)
         store = SqlStore(self.store_url)
         for subject in self.dataset.subjects:
             store.install(subject.table, key=subject.key)
         store.close()
         keys_file(self.folder).write_text(json.dumps(self.keys))
         self.first = [{key: version for key, (version, _) in self.rows(one).items()} for one in self.dataset.subjects]
+
+    def fill_tables(self, database: Database) -> list[list[str]]:
+        """Create and fill; the keys of each subject."""
+        if self.settings.dataset == "airports":
+            return fill_airports(database)
+        return fill_rows(database, self.settings.keys, self.settings.payload_bytes)
 
     def rows(self, subject: Subject) -> Mapping[str, tuple[int, int]]:
         """Version and stamp of every row in the store now."""

@@ -31,6 +31,8 @@ class Subject:
     """What a write sets beside the stamp."""
     behind: bool
     """It is also written by plain SQL that the library never sees."""
+    filled: tuple[str, ...] = ()
+    """Columns that an insert gives values of its own."""
 
     @property
     def strong(self) -> bool:

@@ -31,10 +31,15 @@ class Visibility:
     """The resolution: the median time between two looks at one key."""
 
 
-def visibility(reads: Reads, probes: Reads, writes: Writes, first: Numbers, outages: Sequence[Outage]) -> Visibility:
-    """From each probe's commit to the first read, by anyone, after which no read showed the older row."""
+def visibility(
+    reads: Reads, probes: Reads, writes: Writes, first: Numbers, outages: Sequence[Outage], watched: How = How.PROBE
+) -> Visibility:
+    """From each probe's commit to the first read, by anyone, after which no read showed the older row.
+
+    `watched`: other writes instead; how often their keys are read is then the resolution.
+    """
     every = Reads(*(np.concatenate((getattr(reads, name), getattr(probes, name))) for name in Reads.__slots__))
-    chosen = writes.where((writes.how == How.PROBE) & (writes.status == Status.ACKNOWLEDGED))
+    chosen = writes.where((writes.how == watched) & (writes.status == Status.ACKNOWLEDGED) & (writes.version > 0))
     every = every.where(np.isin(every.key, chosen.key) & (every.source != Source.ERROR))
     every = every.where(np.lexsort((every.start, every.key)))  # type: ignore[arg-type]  # an order chooses as well
     claimed = claimed_versions(every, writes, first)
@@ -52,7 +57,8 @@ def visibility(reads: Reads, probes: Reads, writes: Writes, first: Numbers, outa
             unseen += 1
         else:
             seen.append(until_ns - int(chosen.end[at]))
-    gaps = np.diff(probes.start)[np.diff(probes.key) == 0] if len(probes) > 1 else np.zeros(0)
+    looks = probes if watched is How.PROBE else every
+    gaps = np.diff(looks.start)[np.diff(looks.key) == 0] if len(looks) > 1 else np.zeros(0)
     gap_ms = float(np.median(gaps)) / 1e6 if len(gaps) else 0.0
     return Visibility(np.asarray(seen, dtype=np.int64) / 1e6, unseen, gap_ms)  # type: ignore[arg-type]
 

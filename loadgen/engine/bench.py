@@ -12,9 +12,13 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Protocol, Self
 
-from loadgen.engine.crew import Crew, Progress
+from msgspec.structs import replace
+
+from loadgen.engine.crew import Crew, Heard, Progress
+from loadgen.engine.site import Advance, Nowhere, Site, Verdict
 from loadgen.engine.summary import (
     host,
+    measured_from,
     measured_seconds,
     sum_of,
     usage_of,
@@ -22,9 +26,11 @@ from loadgen.engine.summary import (
     why_invalid,
     windows_of,
 )
+from loadgen.engine.usage import Sampler
 from loadgen.histogram import Histogram
 from loadgen.plan import RunPlan, as_config
-from loadgen.result import Latency, Mark, RunResult, Window, config_hash
+from loadgen.result import Latency, Mark, RunResult, Usage, Window, config_hash
+from loadgen.targets.wire_site import WireSite
 
 
 class Director(Protocol):
@@ -47,13 +53,25 @@ def silent(_: object) -> None:
     """For nobody who watches."""
 
 
-class Bench:
-    """See the module. A bench of `null` has nothing to set up."""
+def unheard(_what: str, _done: int, _of: int) -> None:
+    """For nobody who waits."""
 
-    def __init__(self, plan: RunPlan) -> None:
-        self._plan = plan
+
+class Bench:
+    """See the module.
+
+    Args:
+        plan: workload and target of all its runs.
+        advance: told of the set-up: what, how much of it is done, how much there is.
+    """
+
+    def __init__(self, plan: RunPlan, advance: Advance = unheard) -> None:
+        self.site = site_of(plan)
+        self._advance = advance
+        self._runs = 0
 
     def __enter__(self) -> Self:
+        self.site.open(self._advance)
         return self
 
     def run(
@@ -63,57 +81,102 @@ class Bench:
 
         Raises:
             WorkerLost: a worker did not even start.
+            ServerFailed: a server has ended by itself.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        with Crew(plan) as crew:
+        self.site.begin()
+        with Crew(replace(plan, target=self.site.target), self._runs) as crew:
+            self._runs += 1
+            sampler = Sampler(self.site.pids())
+
+            def watched(progress: Progress) -> None:
+                sampler.sample(progress.at_s)
+                tick(progress)
+
             start_ns = crew.start()
             with (director or Nobody()).during(start_ns, start_ns + int(plan.length_s * 1e9)) as marks:
-                lost = crew.wait(tick)
-            return self._result(plan, started, crew, lost, marks)
-
-    def _result(
-        self, plan: RunPlan, started: str, crew: Crew, lost: Sequence[str], marks: Sequence[Mark]
-    ) -> RunResult:
-        heard = [member.heard for member in crew.members]
-        windows = windows_of(plan, heard)
-        counted = [window for window in windows if window.phase == "measured"]
-        operations, config = sum_of(counted), as_config(plan)
-        seconds = measured_seconds(plan)
-        errors: Counter[str] = Counter()
-        for operation in operations.values():
-            errors.update(operation.errors)
-        return RunResult(
-            label=plan.label or plan.workload.name,
-            started=started,
-            host=host(),
-            versions=versions(),
-            seed=plan.seed,
-            config=config,
-            config_hash=config_hash(config),
-            target=plan.target.kind,
-            processes=plan.processes,
-            seconds=seconds,
-            warmup_s=plan.length_s - seconds,
-            offered_per_s=round(sum(window.offered for window in counted) / seconds, 3),
-            achieved_per_s=round(sum(window.ended for window in counted) / seconds, 3),
-            operations=operations,
-            sources=_sources(counted),
-            errors=dict(errors),
-            lag=Latency.of(Histogram.sum_of(window.lag.histogram for window in counted)),
-            windows=windows,
-            generator=[usage_of(plan, one) for one in heard],
-            servers={},
-            marks=list(marks),
-            invalid=[*lost, *why_invalid(plan, windows)],
-        )
+                lost = crew.wait(watched)
+            heard = [member.heard for member in crew.members]
+        verdict = self.site.verdict(plan, heard, start_ns)
+        servers = sampler.usage(measured_from(plan), plan.length_s)
+        return _result(plan, started, heard, verdict, servers=servers, marks=marks, lost=lost)
 
     def close(self) -> None:
         """Stop what was started."""
+        self.site.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def site_of(plan: RunPlan) -> Site:
+    """What the plan's target stands on, not set up yet."""
+    match plan.target.kind:
+        case "library":
+            from loadgen.targets.library_site import LibrarySite  # the other targets need no SQL
+
+            return LibrarySite(plan)
+        case "wire":
+            return WireSite(plan)
+        case "null":
+            return Nowhere(plan)
+
+
+def _result(
+    plan: RunPlan,
+    started: str,
+    heard: Sequence[Heard],
+    verdict: Verdict,
+    *,
+    servers: dict[str, Usage],
+    marks: Sequence[Mark],
+    lost: Sequence[str],
+) -> RunResult:
+    windows = [_judged(window, verdict) for window in windows_of(plan, heard)]
+    counted = [window for window in windows if window.phase == "measured"]
+    operations, config, seconds = sum_of(counted), as_config(plan), measured_seconds(plan)
+    errors: Counter[str] = Counter()
+    for operation in operations.values():
+        errors.update(operation.errors)
+    return RunResult(
+        label=plan.label or plan.workload.name,
+        started=started,
+        host=host(),
+        versions=versions(),
+        seed=plan.seed,
+        config=config,
+        config_hash=config_hash(config),
+        target=plan.target.kind,
+        processes=plan.processes,
+        seconds=seconds,
+        warmup_s=plan.length_s - seconds,
+        offered_per_s=round(sum(window.offered for window in counted) / seconds, 3),
+        achieved_per_s=round(sum(window.ended for window in counted) / seconds, 3),
+        operations=operations,
+        sources=_sources(counted),
+        errors=dict(errors),
+        lag=Latency.of(Histogram.sum_of(window.lag.histogram for window in counted)),
+        windows=windows,
+        consistency=verdict.consistency,
+        origin=verdict.origin,
+        generator=[usage_of(plan, one) for one in heard],
+        servers=servers,
+        marks=list(marks),
+        invalid=[*lost, *why_invalid(plan, windows, sum(one.ready.offered for one in heard if one.ready))],
+    )
+
+
+def _judged(window: Window, verdict: Verdict) -> Window:
+    """With what the site knows of this second."""
+    return replace(
+        window,
+        checked=verdict.checked.get(window.at_s, 0),
+        stale=verdict.stale.get(window.at_s, 0),
+        origin_reads=verdict.origin_reads.get(window.at_s, 0),
+        origin_writes=verdict.origin_writes.get(window.at_s, 0),
+    )
 
 
 def _sources(windows: Sequence[Window]) -> dict[str, int]:

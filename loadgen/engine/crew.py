@@ -62,10 +62,10 @@ class Progress:
 class Member:
     """One worker process."""
 
-    def __init__(self, plan: RunPlan, number: int, folder: Path) -> None:
-        self.number = number
+    def __init__(self, hello: Hello, folder: Path) -> None:
+        self.number = hello.worker
         self.heard = Heard()
-        self._log = folder / f"worker-{number}.log"
+        self._log = folder / f"worker-{self.number}.log"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "loadgen.engine.worker"],
@@ -79,7 +79,7 @@ class Member:
         self._channel = Channel(self._process.stdout, self._process.stdin)
         self._listener = Thread(target=self._listen, daemon=True)
         self._listener.start()
-        self.tell(Hello(plan, number))
+        self.tell(hello)
 
     def tell(self, frame: Hello | Go) -> None:
         """A worker that is gone is noticed by whoever waits for it."""
@@ -145,8 +145,8 @@ class Member:
 class Crew:
     """All workers of a run, from their start to their end."""
 
-    def __init__(self, plan: RunPlan) -> None:
-        self._plan = plan
+    def __init__(self, plan: RunPlan, run: int = 0) -> None:
+        self._plan, self._run = plan, run
         self._folder = tempfile.TemporaryDirectory(prefix="loadgen-crew-")
         self.members: list[Member] = []
         self.start_ns = 0
@@ -154,7 +154,7 @@ class Crew:
     def __enter__(self) -> Self:
         try:
             for number in range(self._plan.processes):
-                self.members.append(Member(self._plan, number, Path(self._folder.name)))
+                self.members.append(Member(Hello(self._plan, number, self._run), Path(self._folder.name)))
             self._wait_ready()
         except BaseException:
             self.close()

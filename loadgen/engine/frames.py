@@ -21,10 +21,11 @@ BLOCK_BYTES = 1 << 20
 
 
 class Hello(Struct, frozen=True, tag=True):
-    """To a worker: the plan, and which part of it is its own."""
+    """To a worker: the plan, and which part of it is its own. `run`: of the runs on one stage, from 0 on."""
 
     plan: RunPlan
     worker: int
+    run: int = 0
 
 
 class Ready(Struct, frozen=True, tag=True):

@@ -59,8 +59,6 @@ class Lane:
         """Of operations of several keys: second and outcome."""
         self.errors: list[str] = []
         self.at_ns: NDArray[np.int64] = np.zeros(count, dtype=np.int64)
-        self.done = 0
-        """How far it is, for the live view."""
 
     def begin(self, start_ns: int) -> None:
         """Give every operation its intended start."""

@@ -57,7 +57,6 @@ def run_open(lane: Lane, calls: Sequence[Call], shift: Shift) -> None:
                 outcome = failed(error)
             ends[place] = clock = now()
             outcomes[place] = outcome
-        lane.done = min(first + CHUNK, len(lane.operations))
         if clock > shift.deadline_ns:
             return
 
@@ -76,9 +75,7 @@ def run_closed(lane: Lane, calls: Sequence[Call], shift: Shift, end_ns: int) -> 
             ends[place] = clock = now()
             outcomes[place] = outcome
             if clock >= end_ns:
-                lane.done = place + 1
                 return
-        lane.done = min(first + CHUNK, len(lane.operations))
         if clock > shift.deadline_ns:
             return
 

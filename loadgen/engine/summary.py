@@ -28,7 +28,9 @@ def windows_of(plan: RunPlan, heard: Sequence[Heard]) -> list[Window]:
     by_second: dict[int, list[Second]] = {}
     for one in heard:
         for second in one.seconds:
-            by_second.setdefault(second.at_s, []).append(second)
+            # The last operation of a closed loop may begin a moment after the end.
+            if second.at_s < plan.length_s:
+                by_second.setdefault(second.at_s, []).append(second)
     ended: Counter[int] = Counter()
     for one in heard:
         ended.update(one.done.ended if one.done else {})
@@ -110,8 +112,10 @@ def _sum(parts: Sequence[Operation]) -> Operation:
     )
 
 
-def why_invalid(plan: RunPlan, windows: Sequence[Window]) -> list[str]:
-    """Why the run says nothing, as far as its seconds tell."""
+def why_invalid(plan: RunPlan, windows: Sequence[Window], drawn: int) -> list[str]:
+    """Why the run says nothing, as far as its seconds tell. `drawn`: how many operations there were to do."""
+    if plan.loop == "closed" and sum(window.offered for window in windows) >= drawn > 0:
+        return [f"the closed loop had done all {drawn:,} operations before its time was over: give a higher rate"]
     measured = [window for window in windows if window.phase == "measured"]
     if not measured:
         return ["nothing was measured: no operation was meant to start after the warm-up"]

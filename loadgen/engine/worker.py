@@ -21,11 +21,12 @@ from loadgen.engine.frames import Beat, Channel, Done, Failed, Go, Hello, Ready
 from loadgen.engine.lane import NS, Lane
 from loadgen.engine.pace import Shift, now_ns
 from loadgen.engine.tally import Tally
-from loadgen.histogram import Histogram
-from loadgen.plan import RunPlan
+from loadgen.histogram import Histogram, Numbers
+from loadgen.plan import PROCESSES_MAX, THREADS_MAX, RunPlan
 from loadgen.targets.base import Target
 from loadgen.targets.null import Null
-from loadgen.workloads.draws import Draws, Operations, inserts_of
+from loadgen.targets.wire import Wire
+from loadgen.workloads.draws import Draws, Operations
 from loadgen.workloads.keyspace import KeySpace
 
 BEAT_S = 0.5
@@ -36,24 +37,30 @@ SAMPLE = 1000
 """The live view looks at so many of the last operations."""
 
 
-def key_space(plan: RunPlan) -> KeySpace:
-    """The same in every process of a run."""
-    return KeySpace(plan.workload, inserts_of(KeySpace(plan.workload), plan.operations), plan.seed)
-
-
 def operations_of(plan: RunPlan, space: KeySpace, worker: int) -> Operations:
     """All that one worker is to do."""
     gaps = plan.gaps or plan.workload.gaps
-    part = {"worker": worker, "workers": plan.processes}
-    starts = Starts(gaps, plan.profile, plan.rate, plan.length_s, seed=plan.seed, **part)
+    part = {"seed": plan.seed, "worker": worker, "workers": plan.processes}
+    starts = Starts(gaps, plan.profile, plan.rate, plan.length_s, **part)
     return Draws(space, **part).at(starts.all())
 
 
-def target_of(plan: RunPlan, worker: int) -> Target:
+def target_of(hello: Hello) -> Target:
     """The plan's target, connected. Raises what cannot be reached."""
-    space = key_space(plan)
+    plan, worker = hello.plan, hello.worker
+    space = KeySpace(plan.workload, plan.data_seed)
     operations = operations_of(plan, space, worker)
-    return Null(operations, plan.target.threads)
+    match plan.target.kind:
+        case "null":
+            return Null(operations, plan.target.threads)
+        case "library":
+            from loadgen.targets.library import Library  # the other targets need neither SQL nor the library
+
+            # No two threads of the runs on one stage share a number: it stands in the rows that they write.
+            thread = (hello.run * PROCESSES_MAX + worker) * THREADS_MAX + 1
+            return Library(plan, space, operations, thread)
+        case "wire":
+            return Wire(plan, space, operations)
 
 
 class Pulse:
@@ -74,10 +81,10 @@ class Pulse:
         """One frame; a coordinator that is gone is noticed elsewhere."""
         used = self._process.cpu_times()
         looks = [_look(lane) for lane in self._target.lanes]
-        late, latency = (np.concatenate([look[place] for look in looks]) for place in (0, 1))
+        late, latency = (np.concatenate([look[place][-SAMPLE:] for look in looks]) for place in (0, 1))
         frame = Beat(
             at_s=(now_ns() - self._start_ns) / NS,
-            done=sum(lane.done for lane in self._target.lanes),
+            done=sum(len(look[1]) for look in looks),
             errors=sum(int((lane.columns()["outcome"] < 0).sum()) for lane in self._target.lanes if lane.errors),
             late_ms=Histogram.of(late).percentile_ms(99),
             p99_ms=Histogram.of(latency).percentile_ms(99),
@@ -96,19 +103,18 @@ class Pulse:
         self.beat()
 
 
-def _look(lane: Lane) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]:
-    """Lateness and latency of the last operations that ended: a glance, not the record."""
-    last = slice(max(0, lane.done - SAMPLE), lane.done)
-    start, end = (np.frombuffer(column, dtype=np.int64)[last] for column in (lane.start_ns, lane.end_ns))
-    at = lane.at_ns[last] if len(lane.at_ns) else start
-    ended = end > 0
-    return np.maximum(start - at, 0)[ended], np.maximum(end - at, 0)[ended]
+def _look(lane: Lane) -> tuple[Numbers, Numbers]:
+    """Lateness and latency of all that has ended, as far as they are known while it goes on."""
+    start, end = (np.frombuffer(column, dtype=np.int64) for column in (lane.start_ns, lane.end_ns))
+    ended = np.flatnonzero(end)
+    at = lane.at_ns[ended] if len(lane.at_ns) else start[ended]
+    return np.maximum(start[ended] - at, 0), np.maximum(end[ended] - at, 0)
 
 
 def work(channel: Channel, hello: Hello) -> None:
     """A worker's life after it was told who it is."""
     plan = hello.plan
-    target = target_of(plan, hello.worker)
+    target = target_of(hello)
     try:
         gc.collect()
         gc.freeze()

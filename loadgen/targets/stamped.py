@@ -96,24 +96,7 @@ class Library:
 
     def write(self, subject: Subject, key: str, writer: int, seq: int, *, gone: bool) -> Result:
         """See `Target.write`."""
-        named = {"key": key, "writer": writer, "seq": seq}
-        sql = _Sql(subject)
-        try:
-            with self._cache.transaction() as tx:
-                changed = tx.execute(sql.delete if gone else sql.update, named).rowcount
-                if not changed and not gone:
-                    changed = tx.execute(sql.insert, named).rowcount
-        except Unconfirmed as error:
-            return Result(Status.UNCONFIRMED, error.version or 0, error)
-        except CommitUnknown as error:
-            return Result(Status.UNKNOWN, 0, error)
-        except StoreError as error:
-            return Result(Status.REFUSED, 0, error)
-        if not changed:
-            return Result(Status.NOTHING)
-        written = tx.written
-        assert written is not None  # the block ended without an error
-        return Result(Status.ACKNOWLEDGED, written.version)
+        return write_through(self._cache, subject, {"key": key, "writer": writer, "seq": seq}, gone=gone)
 
     def evict(self, subject: Subject, key: str) -> None:
         """See `Target.evict`."""
@@ -133,6 +116,34 @@ class Library:
         self._store.close()
 
 
+def write_through(cache: Cache, subject: Subject, named: Mapping[str, Any], *, gone: bool) -> Result:
+    """Update, insert or delete (`gone`) the row of `named["key"]` by a transaction of the library."""
+    sql = Sql(subject)
+    try:
+        with cache.transaction() as tx:
+            changed = tx.execute(sql.delete if gone else sql.update, named).rowcount
+            if not changed and not gone:
+                changed = tx.execute(sql.insert, named).rowcount
+    except (Unconfirmed, CommitUnknown, StoreError) as error:
+        return result_of(error)
+    if not changed:
+        return Result(Status.NOTHING)
+    written = tx.written
+    assert written is not None  # the block ended without an error
+    return Result(Status.ACKNOWLEDGED, written.version)
+
+
+def result_of(error: Unconfirmed | CommitUnknown | StoreError) -> Result:
+    """What an error of a transaction says of its commit."""
+    match error:
+        case Unconfirmed():
+            return Result(Status.UNCONFIRMED, error.version or 0, error)
+        case CommitUnknown():
+            return Result(Status.UNKNOWN, 0, error)
+        case _:
+            return Result(Status.REFUSED, 0, error)
+
+
 class Behind:
     """Plain SQL on the store itself. One thread's."""
 
@@ -141,7 +152,11 @@ class Behind:
 
     def write(self, subject: Subject, key: str, writer: int, seq: int, *, gone: bool) -> Result:
         """Commit one change, in a transaction of its own."""
-        sql, named = _Sql(subject), {"key": key, "writer": writer, "seq": seq}
+        return self.change(subject, {"key": key, "writer": writer, "seq": seq}, gone=gone)
+
+    def change(self, subject: Subject, named: Mapping[str, Any], *, gone: bool) -> Result:
+        """The same, told the values of all columns that may be set."""
+        sql = Sql(subject)
         try:
             with self._database.transaction():
                 version = self._change(sql, named, gone=gone)
@@ -149,7 +164,7 @@ class Behind:
             return Result(Status.REFUSED, 0, error)
         return Result(Status.ACKNOWLEDGED, version) if version else Result(Status.NOTHING)
 
-    def _change(self, sql: _Sql, named: Mapping[str, Any], *, gone: bool) -> int:
+    def _change(self, sql: Sql, named: Mapping[str, Any], *, gone: bool) -> int:
         key = {"key": named["key"]}
         before = self._version(sql.version + self._database.locked, key)
         if gone:
@@ -213,12 +228,14 @@ class Forgetful:
         """Its threads' connections end with them."""
 
 
-class _Sql:
+class Sql:
     """One subject's statements."""
 
     def __init__(self, subject: Subject) -> None:
         table, column = subject.table, subject.key
         self.update = f"update {table} set writer = :writer, seq = :seq, {subject.change} where {column} = :key"
-        self.insert = f"insert into {table} ({column}, writer, seq) values (:key, :writer, :seq)"
+        names = "".join(f", {name}" for name in subject.filled)
+        marks = "".join(f", :{name}" for name in subject.filled)
+        self.insert = f"insert into {table} ({column}, writer, seq{names}) values (:key, :writer, :seq{marks})"
         self.delete = f"delete from {table} where {column} = :key"
         self.version = f"select {subject.entity.version} from {table} where {column} = :key"

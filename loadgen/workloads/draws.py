@@ -47,10 +47,10 @@ class Operations:
 class Draws:
     """Draws one worker's operations; workers draw apart, from one popularity."""
 
-    def __init__(self, space: KeySpace, *, worker: int, workers: int) -> None:
+    def __init__(self, space: KeySpace, *, seed: int, worker: int, workers: int) -> None:
         self._space, self._worker, self._workers = space, worker, workers
         workload = space.workload
-        self._random = np.random.default_rng([space.seed, worker + 1, 2])
+        self._random = np.random.default_rng([seed, worker + 1, 2])
         self._drawer = workload.popularity.over(space.keys, space.seed, (worker, workers))
         self._cdf = np.cumsum(list(workload.mix.shares().values()))
         self._batch = workload.batch
@@ -82,15 +82,8 @@ class Draws:
         drawn[scanned] = (starts + place[scanned]) % space.keys
         new = np.flatnonzero(kinds == INSERT)
         number = space.keys + (self._inserted + inserts[owner[new]] - 1) * self._workers + self._worker
-        # More inserts than were foreseen begin again with the oldest of them.
         drawn[new] = space.keys + (number - space.keys) % max(1, space.inserts)
         lone = np.flatnonzero(kinds == LONE_GET)
         drawn[lone] = space.first_absent + drawn[lone] % max(1, space.absent)
         self._inserted += int(inserts[-1]) if len(inserts) else 0
         return drawn
-
-
-def inserts_of(space: KeySpace, operations: float) -> int:
-    """How many keys to foresee for inserts among so many operations: a tenth more than are expected, and a few."""
-    share = space.workload.mix.shares()["insert"]
-    return int(operations * share * 1.1 + 100) if share else 0

@@ -12,6 +12,7 @@ from loadgen.workloads.sizes import Sizes
 from loadgen.workloads.workload import Workload
 
 ABSENT_MAX = 100_000
+INSERTS_MAX = 1_000_000
 NAME_BYTES_MAX = 250
 """memcached takes no longer key."""
 
@@ -19,17 +20,21 @@ NAME_BYTES_MAX = 250
 @dataclass(frozen=True)
 class KeySpace:
     """Numbers from 0 on: `keys` that exist before the run, then `inserts` that the run may add, then `absent` ones
-    that never exist, for lone gets.
+    that never exist, for lone gets. It depends on nothing but workload and seed, so runs on one bench share it.
     """
 
     workload: Workload
-    inserts: int = 0
     seed: int = 1
 
     @property
     def keys(self) -> int:
         """Those that exist at first."""
         return self.workload.keys
+
+    @property
+    def inserts(self) -> int:
+        """Those that may be inserted: as many again. A run that inserts more begins again with the first of them."""
+        return min(self.keys, INSERTS_MAX) if self.workload.mix.insert else 0
 
     @property
     def absent(self) -> int:

@@ -1,0 +1,191 @@
+"""cachelib over a store, called from threads: what an application does.
+
+A read is one `Cache.get` and nothing else of the library's. Where a value came from is heard from
+the library's listener, which is silent for plain hits, so that they cost what they cost.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from threading import Thread, get_ident
+
+import numpy as np
+
+from cachelib import Cache
+from cachelib.metrics import READS
+from loadgen.engine.lane import Call, Lane, Outcome
+from loadgen.engine.pace import Shift, now_ns
+from loadgen.plan import RunPlan
+from loadgen.record import ABSENT, STAMP_BITS, WRONG, How, Result, Status
+from loadgen.targets.base import lanes_of, run_threads
+from loadgen.targets.items import Items
+from loadgen.targets.origin import WatchedStore, number_of
+from loadgen.targets.prober import Prober
+from loadgen.targets.reading import begun_row, joined, read_rows, write_row
+from loadgen.targets.stamped import Behind, write_through
+from loadgen.workloads.draws import Operations
+from loadgen.workloads.keyspace import KeySpace
+from loadgen.workloads.workload import DELETE, INSERT, MULTIGET, OPERATIONS, RMW, SCAN, SET
+
+OUTCOMES = {one.name.lower(): int(one) for one in Outcome}
+
+
+class Library:
+    """See `Target`. `thread`: the number of the first thread; the others', and the prober's, follow."""
+
+    def __init__(self, plan: RunPlan, space: KeySpace, operations: Operations, thread: int) -> None:
+        target, self.items = plan.target, Items(plan, space)
+        self.names, self.plan = space.names, plan
+        self.subjects = self.items.subjects
+        self.subject: list[int] = self.items.subject.tolist()
+        self.entity = [self.subjects[number].entity for number in self.subject]
+        self.heard: dict[int, list[int]] = {}
+        """By thread, where its last read that was not a plain hit came from."""
+        self.store = WatchedStore(target.store_url, target.origin_ms)
+        entities = [subject.entity for subject in self.subjects]
+        self.cache = Cache(
+            target.cache_url, store=self.store, entities=entities, namespace=target.namespace, listener=self._listen
+        )
+        self.lanes: Sequence[Lane] = lanes_of(operations, target.threads, in_order=True)
+        self._hands = [Hand(self, lane, thread + at) for at, lane in enumerate(self.lanes)]
+        last = thread + len(self.lanes)
+        self._prober = Prober(self, last, target.probes_per_s) if target.probes_per_s else None
+
+    def _listen(self, metric: str, _entity: str, labels: Mapping[str, str]) -> None:
+        if metric == READS:
+            cell = self.heard.get(get_ident())
+            if cell is not None:
+                cell[0] = OUTCOMES.get(labels["source"], int(Outcome.OTHER))
+
+    def run(self, shift: Shift, start_ns: int, end_ns: int, *, closed: bool) -> None:
+        """See `Target.run`."""
+        prober = Thread(target=self._prober.run, args=(shift, start_ns, end_ns)) if self._prober else None
+        if prober:
+            prober.start()
+        run_threads(self.lanes, [hand.calls for hand in self._hands], shift, start_ns, end_ns, closed=closed)
+        if prober:
+            prober.join()
+
+    def logs(self) -> Mapping[str, bytes]:
+        """See `Target.logs`."""
+        subject = np.asarray(self.subject, dtype=np.int64)
+        reads = [read_rows(hand.lane, subject, hand.thread) for hand in self._hands]
+        writes = [hand.writes for hand in self._hands]
+        several = joined([hand.reads for hand in self._hands])
+        logs = {"reads": b"".join(reads) + several, "loads": self.store.log.tobytes()}
+        if self._prober:
+            logs["probes"] = self._prober.reads.tobytes()
+            writes.append(self._prober.writes)
+        return logs | {"writes": joined(writes)}
+
+    def close(self) -> None:
+        """See `Target.close`."""
+        self.cache.close()
+        self.store.close()
+
+
+class Hand:
+    """One thread's calls."""
+
+    def __init__(self, library: Library, lane: Lane, thread: int) -> None:
+        self.lane, self.thread = lane, thread
+        self.reads, self.writes = array("q"), array("q")
+        """Of reads of several keys; of writes."""
+        self._library = library
+        self._random = np.random.default_rng([library.plan.seed, thread, 5])
+        self._behind: Behind | None = None
+        self._cell: list[int] = []
+        self._seq = 0
+        get = self._getter()
+        of: dict[int, Call] = {MULTIGET: self.many, SCAN: self.many, SET: self.set, INSERT: self.set}
+        of |= {RMW: self._modifier(get), DELETE: self.delete}
+        self.calls: list[Call] = [of.get(kind, get) for kind in range(len(OPERATIONS))]
+
+    def _getter(self) -> Call:
+        """A get. Its names are a closure's, because looking them up would cost as much as they do."""
+        library, stamps, cell, hit = self._library, self.lane.stamp, self._cell, int(Outcome.HIT)
+        names, entities, read = library.names, library.entity, library.cache.get
+
+        def get(place: int, key: int) -> int:
+            if not cell:
+                self._begin()
+            name = names[key]
+            value = read(entities[key], name)
+            if value is not None:
+                stamps[place] = value["writer"] << STAMP_BITS | value["seq"] if value["name"] == name else WRONG
+            outcome = cell[0]
+            if outcome != hit:
+                cell[0] = hit
+            return outcome
+
+        return get
+
+    def _begin(self) -> None:
+        """In the thread itself: by its identity the listener finds where to tell it."""
+        self._cell.append(int(Outcome.HIT))
+        self._library.heard[get_ident()] = self._cell
+
+    def many(self, place: int, keys: list[int]) -> int:
+        """One call for each entity that the keys are of."""
+        library, start_ns = self._library, now_ns()
+        second = int(self.lane.operations.at_s[place])
+        by_subject: dict[int, list[str]] = {}
+        for key in keys:
+            by_subject.setdefault(library.subject[key], []).append(library.names[key])
+        for subject, names in by_subject.items():
+            answers = library.cache.read_many(library.subjects[subject].entity, names)
+            end_ns = now_ns()
+            for name, answer in answers.items():
+                source = OUTCOMES.get(answer.source, int(Outcome.OTHER))
+                self.lane.sources[second, source] += 1
+                stamp = ABSENT if not answer.found else answer.value["writer"] << STAMP_BITS | answer.value["seq"]
+                at_ns = int(self.lane.at_ns[place])
+                row = (subject, number_of(str(name)), at_ns, start_ns, end_ns, answer.version, stamp, source)
+                self.reads.extend((*row, self.thread))
+        return Outcome.MANY
+
+    def _modifier(self, get: Call) -> Call:
+        def read_modify_write(place: int, key: int) -> int:
+            get(place, key)
+            return self.set(place, key)
+
+        return read_modify_write
+
+    def set(self, _place: int, key: int) -> int:
+        """Change the row, or insert it where it is not there."""
+        return self._write(key, gone=False)
+
+    def delete(self, _place: int, key: int) -> int:
+        """Delete the row."""
+        return self._write(key, gone=True)
+
+    def _write(self, key: int, *, gone: bool) -> int:
+        library = self._library
+        number = library.subject[key]
+        subject, share = library.subjects[number], library.plan.target.behind_share
+        behind = subject.behind and share > 0 and self._random.random() < share
+        self._seq += 1
+        named = {
+            "key": library.names[key],
+            "writer": self.thread,
+            "seq": self._seq,
+            "payload": library.items.payload(key),
+        }
+        at, how, start_ns = (number, key, self.thread << STAMP_BITS | self._seq), How(int(behind)), now_ns()
+        try:
+            if behind:
+                self._behind = self._behind or Behind(library.plan.target.store_url)
+                result = self._behind.change(subject, named, gone=gone)
+            else:
+                result = write_through(library.cache, subject, named, gone=gone)
+        except Exception as error:
+            self.writes.extend(begun_row(at, how, gone=gone, start_ns=start_ns))
+            raise error from None
+        self.writes.extend(write_row(at, how, gone=gone, result=result, times=(start_ns, now_ns())))
+        return self._outcome(result)
+
+    def _outcome(self, result: Result) -> int:
+        if result.error is not None:
+            return self.lane.failed(result.error)
+        return Outcome.WRITTEN if result.status in (Status.ACKNOWLEDGED, Status.NOTHING) else Outcome.OTHER
