@@ -18,7 +18,7 @@ from cachelib.commit import Written, commit
 from cachelib.core import Core, Parts
 from cachelib.drivers import run_now
 from cachelib.entity import Entity, FunctionLoader
-from cachelib.envelope import plain_hit
+from cachelib.envelope import HEADER_BYTES, plain_hit
 from cachelib.errors import CacheUnavailable, ConfigError, DecodeError
 from cachelib.explain import Explanation, explain
 from cachelib.keys import Key
@@ -135,8 +135,8 @@ class Cache:
                     if not lane.breaker.failed:
                         try:
                             raw = lane.get(lane.prefix + lane.render(key))
-                            if raw is not None and plain_hit(raw, now_ms()):
-                                value = lane.value(raw)
+                            if raw is not None and plain_hit(raw, time.time() * 1000):
+                                value = lane.unpack(raw, HEADER_BYTES)
                                 if not lane.hit() & HIT_SAMPLE:
                                     lane.tally.read_seconds.add(time.monotonic() - began)
                                 if lane.near is not None:

@@ -88,7 +88,7 @@ def _content(kind: int, raw: bytes) -> Content:
     return ABSENCE if kind == Kind.ABSENCE else NOTHING
 
 
-def plain_hit(raw: bytes, now_ms: int) -> bool:
+def plain_hit(raw: bytes, now_ms: float) -> bool:
     """The short way to the answer that nearly every read gets: a fresh value, nothing asked, not due.
 
     False says nothing: decode the item and ask `serves`.

@@ -139,17 +139,15 @@ def test_interrupt_in_the_middle_of_a_read_closes_the_connection(
     backend: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached(backend, b"a", b"b")
-    connection = backend._transport._lanes.free[-1]
-    read = connection.read_response
+    link = backend._transport._lanes.free[-1]
 
-    def interrupted() -> bytes:
+    def interrupted(size: int) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(connection, "read_response", interrupted)
+    monkeypatch.setattr(link, "_receive", interrupted)
     with pytest.raises(KeyboardInterrupt):
         backend.get(b"a")
-    monkeypatch.setattr(connection, "read_response", read)
-    assert not connection.is_connected
+    assert not link.is_connected
     assert backend.get(b"missing") is None
 
 
@@ -299,15 +297,15 @@ def test_notes_stay_unwritten_where_the_connection_broke_behind_the_batch(
     backend: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached(backend, b"k")
-    connection = backend._transport._lanes.free[-1]
-    read = connection.read_response
+    link = backend._transport._lanes.free[-1]
+    receive = link._receive
 
-    def read_and_break() -> object:
-        reply = read()
+    def receive_and_break(size: int) -> bytes:
+        reply = receive(size)
         kill_connections(redis_url)
         return reply
 
-    monkeypatch.setattr(connection, "read_response", read_and_break)
+    monkeypatch.setattr(link, "_receive", receive_and_break)
     with pytest.raises(CacheUnavailable):
         backend.apply([(b"k", GET)], {b"n": b"1"}, NOW_MS)
     assert backend.read_notes([b"n"]) == [None]

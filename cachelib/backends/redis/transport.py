@@ -1,24 +1,24 @@
-"""Talks over redis-py's connections, for threads.
+"""Talks over connections for threads: a list of free ones (append and pop are atomic), the last used first.
 
-The connections are made by redis-py's pool, so TLS, AUTH, Unix sockets and timeouts are the
-library's; the pool itself is not used: its checkout (a poll, locks, events) costs twice what the
-round trip does. Ours is a list: append and pop are atomic.
-
-The reading of a value is written out (`get`): it is what nearly every call is.
+redis-py's pool makes them, but is not used otherwise: its checkout (a poll, locks, events) costs
+twice what the round trip does. The reading of a value is written out (`get`): it is what nearly
+every call is.
 """
 
 from __future__ import annotations
 
+import os
 import time
+import weakref
 from collections.abc import Callable
-from os import getpid
 from threading import Condition
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+from hiredis import pack_command
 from redis.connection import ConnectionPool
-from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import RedisError, ResponseError
 
+from cachelib.backends.base import ConnectionLost
+from cachelib.backends.redis.link import Late, Link
 from cachelib.backends.redis.settings import Settings, place_of, pool_of
 from cachelib.backends.redis.talks import Talk, plain, spoils
 from cachelib.errors import CacheUnavailable
@@ -26,26 +26,25 @@ from cachelib.model import Name
 from cachelib.proof import Seen, tell
 
 T = TypeVar("T")
-Connection = Any
-"""One of redis-py's connection classes; they share a protocol, but no type."""
-Greet = Callable[[Connection], None]
-"""A method (redis-py keeps it weakly) that is told of a connection before it is used."""
+Greet: TypeAlias = Callable[[Link], None]
+"""Told of a connection that was just made, before it is used."""
 
 
 class Lanes:
     """The connections of one process, between `close` and `close`: the free ones, and how many there are."""
 
     def __init__(self, pool: ConnectionPool, settings: Settings, place: str, greet: Greet | None) -> None:
-        self.free: list[Connection] = []
-        self.pid = getpid()
+        self.free: list[Link] = []
         self.busy = False
         """Somebody waits for a connection, or these lanes are closed: `settle` after giving one back."""
         self._pool, self._settings, self._place, self._greet = pool, settings, place, greet
         self._open = self._waiting = 0
         self._closed = False
         self._changed = Condition()
+        # Weak: one that an interrupt lost between two lines is closed by its end.
+        self._all: weakref.WeakSet[Link] = weakref.WeakSet()
 
-    def take(self) -> Connection:
+    def take(self) -> Link:
         """A connection that nobody uses: the one used last, or a new one. Waits for at most `wait_ms`."""
         try:
             return self.free.pop()
@@ -61,16 +60,16 @@ class Lanes:
                     return self._made()
                 self._wait(deadline)
 
-    def take_live(self) -> Connection:
+    def take_live(self) -> Link:
         """As `take`, but none that the server has closed while it was idle: for what must not be sent twice."""
         while True:
             try:
-                connection = self.free.pop()
+                link = self.free.pop()
             except IndexError:
                 return self.take()
-            if not _has_something_to_read(connection):
-                return connection
-            self.drop(connection)
+            if not _has_something_to_read(link):
+                return link
+            self.drop(link)
 
     def settle(self) -> None:
         """See `busy`."""
@@ -79,18 +78,18 @@ class Lanes:
                 self._disconnect_free()
             self._changed.notify()
 
-    def give(self, connection: Connection) -> None:
+    def give(self, link: Link) -> None:
         """Back among the free ones."""
-        self.free.append(connection)
+        self.free.append(link)
         if self.busy:
             self.settle()
 
-    def drop(self, connection: Connection) -> None:
+    def drop(self, link: Link) -> None:
         """Close it: a reply may be under way that belongs to nobody."""
         with self._changed:
             self._open -= 1
             self._changed.notify()
-        connection.disconnect()
+        link.disconnect()
 
     def close(self) -> None:
         """Close the free ones now, and the others when they are given back."""
@@ -98,15 +97,14 @@ class Lanes:
             self._closed = self.busy = True
             self._disconnect_free()
 
-    def _made(self) -> Connection:
+    def _made(self) -> Link:
         try:
-            connection = self._pool.make_connection()
+            link = Link(self._pool, self._place, self._greet)
         except BaseException:
             self._open -= 1
             raise
-        if self._greet is not None:
-            connection.register_connect_callback(self._greet)  # type: ignore[no-untyped-call]
-        return connection
+        self._all.add(link)
+        return link
 
     def _wait(self, deadline: float) -> None:
         # Whoever gives back appends first and looks at `busy` then; we the other way round: one of us sees the other.
@@ -115,12 +113,17 @@ class Lanes:
         try:
             if not self.free and not self._changed.wait(deadline - time.monotonic()):
                 raise CacheUnavailable(
-                    f"redis at {self._place}: all {self._settings.connections_max} connections were in use "
+                    f"{self._place}: all {self._settings.connections_max} connections were in use "
                     f"for {self._settings.wait_ms} ms; raise connections_max, or wait_ms"
                 )
         finally:
             self._waiting -= 1
             self.busy = self._waiting > 0 or self._closed
+
+    def forget(self) -> None:
+        """In a child after a fork: the parent goes on using its sockets, so our copies are closed and no more."""
+        for link in self._all:
+            link.disconnect()
 
     def _disconnect_free(self) -> None:
         while self.free:
@@ -134,56 +137,48 @@ class Transport:
     def __init__(self, url: str, settings: Settings, options: dict[str, Any]) -> None:
         self._pool = pool_of(ConnectionPool, url, settings, options)
         self._settings = settings
-        self.place = place_of(self._pool.connection_kwargs)
+        self.place = f"redis at {place_of(self._pool.connection_kwargs)}"
         self._ask: Callable[[], Talk[str]] | None = None
         self._watchers: list[Seen] = []
         self._lanes = self._new_lanes()
+        _on_fork_forget(self)
 
     def get(self, name: Name) -> bytes | None:
         """The bytes kept for `name`: one round trip, and as little else as can be."""
         lanes = self._lanes
-        if lanes.pid != getpid():
-            lanes = self._after_fork()
         try:
-            connection = lanes.free.pop()
+            link = lanes.free.pop()
         except IndexError:
             return self._get(lanes, lanes.take(), name)
         try:
-            connection.send_packed_command((b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name),), False)
-            raw = connection.read_response()
-        except Disconnected:
+            raw = link.one(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name))
+            if raw is not None and type(raw) is not bytes:
+                plain(raw)
+        except ConnectionLost:
             # The server closed it while it was idle. Reading twice is harmless; a new one tells how things are.
-            lanes.drop(connection)
+            lanes.drop(link)
             return self._get(lanes, self._new_connection(lanes), name)
-        except (RedisError, OSError) as error:
-            lanes.drop(connection)
-            raise self._unavailable(error) from error
-        except BaseException:
-            lanes.drop(connection)
+        except BaseException:  # an interrupted call, too, leaves a reply behind
+            lanes.drop(link)
             raise
-        lanes.free.append(connection)
+        lanes.free.append(link)
         if lanes.busy:
             lanes.settle()
-        return raw if raw is None or type(raw) is bytes else plain(raw)
+        return raw  # type: ignore[return-value]  # looked at above
 
     def converse(self, talk: Talk[T]) -> T:
         """Drive a talk to its end, on one connection."""
         lanes = self._lanes
-        if lanes.pid != getpid():
-            lanes = self._after_fork()
-        connection = lanes.take_live()
+        link = lanes.take_live()
         try:
-            value, sound = _converse(connection, talk)
-        except (RedisError, OSError) as error:
-            lanes.drop(connection)
-            raise self._unavailable(error) from error
-        except BaseException:
-            lanes.drop(connection)
+            value, sound = _converse(link, talk)
+        except BaseException:  # an interrupted call, too, leaves replies behind
+            lanes.drop(link)
             raise
         if sound:
-            lanes.give(connection)
+            lanes.give(link)
         else:
-            lanes.drop(connection)
+            lanes.drop(link)
         return value
 
     def watch(self, ask: Callable[[], Talk[str]], seen: Seen) -> None:
@@ -195,54 +190,48 @@ class Transport:
     def close(self) -> None:
         """Close every connection; the next call opens new ones."""
         lanes, self._lanes = self._lanes, self._new_lanes()
-        if lanes.pid == getpid():
-            lanes.close()
+        lanes.close()
+
+    def forget(self) -> None:
+        """In a child after a fork."""
+        lanes, self._lanes = self._lanes, self._new_lanes()
+        lanes.forget()
 
     # --- how -----------------------------------------------------------------------------------
 
-    def _get(self, lanes: Lanes, connection: Connection, name: Name) -> bytes | None:
+    def _get(self, lanes: Lanes, link: Link, name: Name) -> bytes | None:
         """`get` over a connection that was chosen before."""
         try:
-            connection.send_packed_command(connection.pack_command(b"GET", name), False)
-            raw = connection.read_response()
-        except (RedisError, OSError) as error:
-            lanes.drop(connection)
-            raise self._unavailable(error) from error
+            raw = plain(link.one(pack_command((b"GET", name))))  # type: ignore[arg-type]
         except BaseException:
-            lanes.drop(connection)
+            lanes.drop(link)
             raise
-        lanes.give(connection)
-        return plain(raw)
+        lanes.give(link)
+        return raw
 
-    def _new_connection(self, lanes: Lanes) -> Connection:
+    def _new_connection(self, lanes: Lanes) -> Link:
         """One that has no past: those that are free broke, most likely, when this one did."""
-        connection = lanes.take()
-        connection.disconnect()
-        return connection
+        link = lanes.take()
+        link.disconnect()
+        return link
 
     def _new_lanes(self) -> Lanes:
         return Lanes(self._pool, self._settings, self.place, self._greet if self._watchers else None)
 
-    def _greet(self, connection: Connection) -> None:
+    def _greet(self, link: Link) -> None:
         """A connection has just been made."""
         assert self._ask is not None
         try:
-            instance, _ = _converse(connection, self._ask())
+            instance, _ = _converse(link, self._ask())
+        except (ConnectionLost, Late):
+            raise
         except CacheUnavailable:  # it may not be asked: then nothing is known of it
             instance = ""
         if tell(self._watchers, instance):
             self.close()
 
-    def _after_fork(self) -> Lanes:
-        # The parent goes on using its sockets: redis-py closes our copies without shutting them down.
-        self._lanes = self._new_lanes()
-        return self._lanes
 
-    def _unavailable(self, error: Exception) -> CacheUnavailable:
-        return CacheUnavailable(f"redis at {self.place}: {error}")
-
-
-def _converse(connection: Connection, talk: Talk[T]) -> tuple[T, bool]:
+def _converse(link: Link, talk: Talk[T]) -> tuple[T, bool]:
     """The talk's result, and whether the connection may be used again."""
     replies: list[object] | None = None
     sound = True
@@ -251,24 +240,27 @@ def _converse(connection: Connection, talk: Talk[T]) -> tuple[T, bool]:
             commands = talk.send(replies)  # type: ignore[arg-type]  # None starts it
         except StopIteration as end:
             return end.value, sound
-        # redis-py disconnects by raising, so we are not here then; before 8 it does not tell.
-        if replies is not None and not getattr(connection, "is_connected", True):
-            raise Disconnected("the connection broke between two steps")  # I11: and a new one would not do
-        connection.send_packed_command(connection.pack_commands(commands), False)
-        replies = [_reply(connection) for _ in commands]
+        if replies is not None and not link.is_connected:
+            raise ConnectionLost("the connection broke between two steps")  # I11: and a new one would not do
+        request = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]
+        replies = link.many(request, len(commands))
         sound = sound and not any(map(spoils, replies))
 
 
-def _reply(connection: Connection) -> object:
+def _has_something_to_read(link: Link) -> bool:
     try:
-        return connection.read_response()
-    except ResponseError as refused:
-        return refused
-
-
-def _has_something_to_read(connection: Connection) -> bool:
-    """An idle connection has nothing to read, unless it was closed."""
-    try:
-        return bool(connection.can_read(0))
-    except (RedisError, OSError):
+        return link.has_something_to_read()
+    except OSError:
         return True
+
+
+def _on_fork_forget(transport: Transport) -> None:
+    """Asked once, at the fork, instead of comparing process ids at every call."""
+    forget = weakref.WeakMethod(transport.forget)
+
+    def in_child() -> None:
+        method = forget()
+        if method is not None:
+            method()
+
+    os.register_at_fork(after_in_child=in_child)
