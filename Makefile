@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint charts model bench soak verify-long clean
+.PHONY: help demo demo-kafka test lint charts model sim bench soak verify-long clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|' 2>/dev/null \
@@ -33,6 +33,9 @@ charts: $(READY)  ## the chart's suites and its objects against their schemas (i
 
 model: $(READY)  ## search the pure machines exhaustively, on the big bounds (minutes)
 	$(PY) -m tests.model.search --big $(ARGS)
+
+sim: $(READY)  ## simulate seeds: time, faults and chance are virtual (SEED_START=0, SEEDS=10000)
+	$(PY) -m tests.sim $(if $(SEED_START),--start $(SEED_START)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 bench: $(READY)  ## every benchmark, or the one in BENCH=name (tests/bench/name.py)
 	@for name in $(or $(BENCH),$(filter-out _%,$(basename $(notdir $(wildcard tests/bench/*.py))))); do \

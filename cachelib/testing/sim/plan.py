@@ -1,0 +1,220 @@
+"""What happens in a run: a profile of the world, and deeds with the moments at which they begin. All from one seed.
+
+Each run has only some of the faults (swarm testing: Groce et al., 2012), because a world in which
+everything goes wrong at once finds less. A deed carries the seed of its own chance, so that a
+story can be shortened by leaving deeds out without changing what the others do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+from random import Random
+from typing import Any, Literal, TypeAlias
+
+from cachelib.entity import Entity
+from cachelib.policy import Eventual, LeasePolicy, Strong, Ttl
+from cachelib.testing.sim.node import Network
+from cachelib.testing.sim.store import Weather
+from cachelib.testing.sim.transaction import TABLE, load_lists, load_rows, remove_row, save_row
+
+SECOND_US = 1_000_000
+
+LevelName: TypeAlias = Literal["strong", "strong-or-store", "eventual"]
+SourceName: TypeAlias = Literal["none", "outbox", "early", "bus"]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The world of a run."""
+
+    level: LevelName = "strong"
+    write: Literal["through", "populate", "invalidate"] = "through"
+    ttl: str = "1h"
+    early: float = 0.0
+    wait_max: str = "2s"
+    hold: str = "300ms"
+    cas: bool = False
+    """The node is a memcached."""
+    nodes: int = 1
+    """Each client uses one of them; with several nothing strong is promised."""
+    skews_us: tuple[int, ...] = (0, 0)
+    """One client each, with so wrong a clock."""
+    rows: int = 2
+    groups: int = 1
+    weather: Weather = field(default_factory=Weather)
+    slow: float = 0.0
+    lost: float = 0.0
+    late: float = 0.0
+    source: SourceName = "none"
+    """Where the invalidator reads, if there is one."""
+    faults: frozenset[str] = frozenset()
+
+    def network(self) -> Network:
+        """The network of the run."""
+        return Network(slow=self.slow, lost=self.lost, late=self.late)
+
+    def entities(self) -> tuple[Entity, Entity]:
+        """Row keys, and keys of many rows."""
+        return entities(self.level, self.write, self.ttl, self.early, self.wait_max, self.hold, self.weather.versions)
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """Something that begins at a moment. `who` is a client by its number; faults use it as they like."""
+
+    at_us: int
+    kind: str
+    who: int
+    what: tuple[Any, ...]
+    seed: int
+
+    def told(self) -> str:
+        """For a story."""
+        return f"{self.kind} {' '.join(map(str, self.what))}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run, before it is run."""
+
+    seed: int
+    profile: Profile
+    deeds: tuple[Deed, ...]
+
+    def but(self, deeds: tuple[Deed, ...]) -> Plan:
+        """The same with other deeds."""
+        return replace(self, deeds=deeds)
+
+
+@cache
+def entities(
+    level: str, write: Any, ttl: str, early: float, wait_max: str, hold: str, versions: bool
+) -> tuple[Entity, Entity]:
+    """Entities are the same for all runs with these settings."""
+    consistency = Eventual() if level == "eventual" else Strong("raise" if level == "strong" else "store")
+    settings: dict[str, Any] = {
+        "consistency": consistency,
+        "ttl": ttl,
+        "negative_ttl": ttl,
+        "jitter": Ttl(early=early),
+        "lease": LeasePolicy(hold=hold, wait="8ms", wait_max=wait_max),
+    }
+    version = "row_version" if versions else None
+    row = Entity(
+        "row:{id:int}", table=TABLE, key="id", version=version, load=load_rows, save=save_row, remove=remove_row,
+        write=write, **settings,
+    )  # fmt: skip
+    return row, Entity("list:{grp:int}", depends_on={TABLE: "grp"}, load=load_lists, **settings)
+
+
+# --- from a seed -----------------------------------------------------------------------------
+
+STRONG_FAULTS = ("evict", "restart", "cut", "pause", "kill", "cancel", "store_down", "garbage", "unknown")
+ROUGH_FAULTS = (*STRONG_FAULTS, "old", "node_down", "daemon_kill", "daemon_pause")
+BUS_FAULTS = ("repeat", "rewind", "truncate_bus", "delay_bus")
+
+
+def plan_of(seed: int) -> Plan:
+    """The run of a seed."""
+    random = Random(seed)
+    profile = _profile(random)
+    return Plan(seed, profile, _deeds(random, profile))
+
+
+def _profile(random: Random) -> Profile:
+    levels: list[LevelName] = ["strong", "strong-or-store", "eventual"]
+    level = random.choices(levels, [66, 14, 20])[0]
+    eventual = level == "eventual"
+    source: SourceName = random.choice(["outbox", "early", "bus"]) if eventual or random.random() < 0.05 else "none"
+    possible = ROUGH_FAULTS + (BUS_FAULTS if source == "bus" else ()) if eventual else STRONG_FAULTS
+    faults = frozenset(fault for fault in possible if random.random() < 0.35)
+    versions = random.random() < 0.8
+    early = source in ("early", "bus")
+    weather = Weather(
+        versions=versions,
+        slow=random.choice([0.0, 0.1, 0.4]),
+        slow_us=random.choice([5_000, 100_000, 700_000]),
+        hidden_us=random.choice([0, 3_000, 200_000]) if early or random.random() < 0.3 else 0,
+        lag_us=random.choice([0, 300_000]) if eventual and source == "bus" else 0,
+    )
+    clients = random.choice([1, 2, 2, 3])
+    skews = (0, 0, 0, 40, -40, 3_000_000, -3_000_000, 86_400_000_000, -86_400_000_000)
+    return Profile(
+        level=level,
+        write=random.choice(["through", "through", "populate", "invalidate"]),
+        ttl=random.choice(["1h", "1h", "1s"]),
+        early=random.choice([0.0, 0.0, 0.9]),
+        wait_max=random.choice(["0s", "30ms", "2s"]),
+        hold=random.choice(["50ms", "300ms", "3s"]),
+        cas=random.random() < (0.0 if eventual else 0.25),
+        nodes=random.choice([1, 2]) if eventual else 1,
+        skews_us=tuple(random.choice(skews) for _ in range(clients)),
+        rows=random.choice([0, 1, 2]),
+        groups=random.choice([1, 2]),
+        weather=weather,
+        slow=random.choice([0.0, 0.1, 0.4]),
+        lost=random.choice([0.0, 0.0, 0.03, 0.15]),
+        late=random.choice([0.0, 0.0, 0.03, 0.15]),
+        source=source,
+        faults=faults,
+    )
+
+
+def _deeds(random: Random, profile: Profile) -> tuple[Deed, ...]:
+    layouts = random.random() < 0.3
+    span_us = 9 * SECOND_US if layouts else random.choice([10_000, 300_000, 3 * SECOND_US])
+    count = random.choice([6, 12, 24])
+    moments = [random.randint(0, span_us) for _ in range(random.choice([1, 2, max(2, count // 4)]))]
+    spread_us = random.choice([500, 2_000, 10_000, max(20_000, profile.weather.slow_us // 2)])
+    focus = random.choice([(), ("row",), ("list",)])
+    kinds, weights = _weights(random, profile, layouts)
+    deeds = []
+    for number in range(count):
+        at_us = random.choice(moments) + int(random.expovariate(1 / spread_us))
+        kind = random.choices(kinds, weights)[0]
+        deeds.append(_deed(random, profile, kind, at_us, number + 1, focus))
+    return tuple(sorted(deeds, key=lambda deed: deed.at_us))
+
+
+def _weights(random: Random, profile: Profile, layouts: bool) -> tuple[list[str], list[float]]:
+    weights: dict[str, float] = {"read": 45, "read_many": random.choice([0, 6]), "write": random.choice([10, 30])}
+    weights |= {"delete": random.choice([0, 6]), "move": random.choice([0, 4]), "write_two": random.choice([0, 4])}
+    if layouts:
+        weights |= {"clear": 5, "mode": random.choice([0, 3]), "truncate": random.choice([0, 2])}
+    weights["invalidate"] = random.choice([0, 2])
+    faults = sorted(profile.faults - {"unknown"})
+    weights |= {fault: 25 / len(faults) for fault in faults}
+    return list(weights), list(weights.values())
+
+
+def _deed(random: Random, profile: Profile, kind: str, at_us: int, tag: int, focus: tuple[str, ...]) -> Deed:
+    """`focus`: what is read, where all that is done concerns one key."""
+    who = random.randrange(len(profile.skews_us))
+    number = 0 if focus == ("row",) else random.choice([0, 0, 1, 2])
+    grp = 0 if focus and profile.groups == 1 else random.randrange(profile.groups)
+    what: tuple[Any, ...] = ()
+    if kind in ("read", "evict", "garbage", "invalidate"):
+        what = (random.choice(focus or ("row", "row", "list")), number)
+        what = what if what[0] == "row" else ("list", grp)
+    elif kind == "write":
+        what = (number, grp, tag, _fate(random, profile))
+    elif kind == "write_two":
+        what = (number, (number + 1) % 3, grp, tag, _fate(random, profile))
+    elif kind == "delete":
+        what = (number, _fate(random, profile))
+    elif kind == "move":
+        what = (number, (grp + 1) % profile.groups, tag, _fate(random, profile))
+    elif kind == "mode":
+        what = (random.choice(["on", "on", "no_fill", "bypass"]),)
+    elif kind == "clear":
+        what = (random.choice(["all", "row", "list"]),)
+    elif kind in ("cut", "pause", "node_down", "store_down", "daemon_pause", "daemon_kill", "delay_bus"):
+        what = (random.choice([3_000, 100_000, 700_000, 2_500_000, 7_000_000]),)
+    return Deed(at_us, kind, who, what, random.getrandbits(30))
+
+
+def _fate(random: Random, profile: Profile) -> str:
+    if "unknown" in profile.faults and random.random() < 0.2:
+        return random.choice(["lost", "late", "never"])
+    return random.choice(["well", "well", "slow"])
