@@ -35,20 +35,29 @@ def servers() -> Iterator[dict[str, list[Any]]]:
         yield {kind: [started.enter_context(made()) for _ in range(4)] for kind, made in KINDS.items()}
 
 
-@pytest.fixture(params=["redis", "memcached"])
-def pool(request: pytest.FixtureRequest, servers: dict[str, list[Any]]) -> list[Any]:
+COMBINATIONS = [("sync", "redis"), ("sync", "memcached"), ("async", "redis")]
+
+
+@pytest.fixture(params=COMBINATIONS, ids="-".join)
+def both(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The face and the kind of servers."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def pool(both: tuple[str, str], servers: dict[str, list[Any]]) -> list[Any]:
     """Four servers of a kind, up and empty."""
-    for server in servers[request.param]:
+    for server in servers[both[1]]:
         server.resume() if server.running else server.start()
         server.flush()
-    return servers[request.param]
+    return servers[both[1]]
 
 
-@pytest.fixture(params=["sync", "async"])
-def world(request: pytest.FixtureRequest, pool: list[Any], template: Path, tmp_path: Path) -> Iterator[World]:
+@pytest.fixture
+def world(both: tuple[str, str], pool: list[Any], template: Path, tmp_path: Path) -> Iterator[World]:
     path = tmp_path / "store.db"
     path.write_bytes(template.read_bytes())
-    made = World(request.param, [server.url for server in pool[:3]], f"sqlite:///{path}")  # type: ignore[arg-type]
+    made = World(both[0], [server.url for server in pool[:3]], f"sqlite:///{path}")  # type: ignore[arg-type]
     for key in KEYS:
         made.customer(key, f"name-{key}")
     yield made
