@@ -72,8 +72,10 @@ def sight(item: Item | None, known: Known) -> Sight:
     if item is None:
         return Sight.EMPTY
     if known.version:
+        absent = item.content.kind is Kind.ABSENCE
         # Absence that came without a version is right after a delete; otherwise a later delete may have left it.
-        agrees = item.version >= known.version or (known.gone and item.content.kind is Kind.ABSENCE)
+        # At the version itself the row was there, or it was not: absence may have claimed a floor that is not its own.
+        agrees = item.version > known.version or (absent == known.gone and (absent or item.version == known.version))
         return Sight.FRESH if agrees else Sight.SUSPECT
     return Sight.FRESH if item.as_of_us > known.since_us else Sight.SUSPECT
 
@@ -84,13 +86,13 @@ def certainly_stale(item: Item, known: Known, truth: Truth) -> bool:
     `truth` was read after the item. So a difference alone may be younger than the reading: what counts is that the
     item lacks `known`, which is older than it.
     """
-    if not known.version or item.version >= known.version:
+    if not known.version or item.version > known.version:
         return False
     if truth.found and truth.version < known.version:
         return False  # nobody can read the change yet
-    if item.content.kind is Kind.ABSENCE and not item.version:
+    if item.content.kind is Kind.ABSENCE and item.version in (0, known.version):
         return truth.found and truth.version == known.version  # else the row may have been away in between
-    return difference(item, truth, None) is not None
+    return item.version < known.version and difference(item, truth, None) is not None
 
 
 def difference(item: Item, truth: Truth, unpack: Callable[[bytes], Any] | None) -> Difference | None:

@@ -17,7 +17,8 @@ class Check:
     """One key that should be as new as `known` everywhere.
 
     `place`: partition and position of the change in the log, where it was one; `at_us`: when it was made by the
-    store's clock, 0 unknown. `since_s`: the monotonic time from which its age counts.
+    store's clock, 0 unknown. `since_s`: the monotonic time from which its age counts. `shown_us`: where it was no
+    change but a reading of the store, the store's clock after that; 0 otherwise.
     """
 
     entity: Entity
@@ -27,9 +28,12 @@ class Check:
     since_s: float
     place: tuple[str, str] | None = None
     at_us: int = 0
+    shown_us: int = 0
     step: int = 0
     newest: dict[str, int] = field(default_factory=dict)
     """By node, the newest version that it was seen to serve."""
+    cleared: set[str] = field(default_factory=set)
+    """Nodes that had been told of the change and served nothing."""
     doubted: dict[str, int] = field(default_factory=dict)
     """By node, the identity of an item that differed from what the store had at `since_s`."""
     rechecks: bool = False

@@ -12,14 +12,15 @@ from cachelib.model import Item
 from invalidator.verifier.checks import Check
 
 Why: TypeAlias = Literal["lag", "drop", "race", "went_back", "broken"]
-"""`lag`: the node has not been told of the change yet. `drop`: it was told, and still holds what was loaded before.
+"""`lag`: the node has not been told of the change yet. `drop`: it was told, and holds what was loaded before.
 `race`: it was told, and what it holds came in afterwards. `went_back`: it is ahead of the store. `broken`: its own
 floor forbids what a client would serve."""
 
 EXPLAINED: dict[str, str] = {
     "lag": "the invalidator has not told this node of the change yet",
-    "drop": "the node's position is behind the change, and yet its item is from before: the invalidation was lost",
-    "race": "the item came in after the change was applied, and is from before: a rule of the protocol is broken",
+    "drop": "the node was told of the change, and yet its item was loaded before: the invalidation was lost, or what"
+    " was loaded then came in late, before the first look",
+    "race": "the item came in after the node was told of the change, and is from before: a rule is broken",
     "went_back": "the item is ahead of the store: the store went back, or something was cached that never committed",
     "broken": "the item's own floor or void mark forbids it, and a client would serve it all the same",
 }
@@ -80,8 +81,8 @@ def why(check: Check, node: str, item: Item, difference: Difference, *, told: bo
     version = check.known.version
     if difference == "differs" and version and item.version >= version:
         return "race"  # the right version with another row's or another moment's content
-    if version and check.newest.get(node, 0) >= version:
-        return "race"  # it was newer at an earlier age
+    if node in check.cleared or (version and check.newest.get(node, 0) >= version):
+        return "race"  # it was gone, or newer, at an earlier age
     if not told:
         return "lag"
     return "race" if check.at_us and item.as_of_us >= check.at_us else "drop"

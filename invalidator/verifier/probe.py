@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from cachelib.backends.base import Backend
 from cachelib.errors import CacheError
 from cachelib.model import Name
 from invalidator.logs import Log
-from invalidator.positions import found, note_names
+from invalidator.positions import found, note_names, proof_name
 from invalidator.sources.base import Positions, log_of
+from invalidator.verifier.checks import Check
 
 _REST_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How far the invalidator had told a node. `watermark_us` 0: nothing is proven."""
+
+    positions: Positions
+    watermark_us: int
+
+    def of(self, check: Check) -> bool:
+        """Whether that includes the change, or whatever the store showed at the time that the check is about."""
+        if check.place is None:
+            return 0 < check.shown_us <= self.watermark_us
+        reached = self.positions.get(check.place[0], "")
+        return reached >= check.place[1] and log_of(reached) == log_of(check.place[1])
 
 
 class Probe:
@@ -36,7 +54,7 @@ class Probe:
         self._clock_s = clock_s
         self._rests_until_s = 0.0
 
-    def ask(self, names: Sequence[Name], partitions: Collection[str]) -> tuple[list[bytes | None], Positions] | None:
+    def ask(self, names: Sequence[Name], partitions: Collection[str]) -> tuple[list[bytes | None], Told] | None:
         """The items of these names, and how far the node had been told before they were read; None: no answer.
 
         In this order, or a change that was applied in between would count as told too early.
@@ -58,11 +76,10 @@ class Probe:
         """Close the connections."""
         self._backend.close()
 
-    def _told(self, partitions: Sequence[str]) -> Positions:
-        if not partitions:
-            return {}
+    def _told(self, partitions: Sequence[str]) -> Told:
         notes = [note for at in partitions for note in note_names(self._namespace, self._consumer, at)]
-        return found(partitions, self._backend.read_notes(notes)).positions
+        proof, *raw = self._backend.read_notes([proof_name(self._namespace), *notes])
+        return Told(found(partitions, raw).positions, _watermark_us(proof))
 
     def _failed(self, error: CacheError) -> None:
         self._rests_until_s = self._clock_s() + _REST_S
@@ -71,9 +88,8 @@ class Probe:
         self.error = str(error)
 
 
-def was_told(told: Positions, place: tuple[str, str] | None) -> bool:
-    """Whether who is at these positions has been told of the change at `place`."""
-    if place is None:
-        return False
-    reached = told.get(place[0], "")
-    return reached >= place[1] and log_of(reached) == log_of(place[1])
+def _watermark_us(proof: bytes | None) -> int:
+    try:
+        return int(json.loads(proof or b"{}")["watermark_us"] or 0)
+    except (ValueError, KeyError, TypeError):
+        return 0

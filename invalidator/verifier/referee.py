@@ -69,6 +69,7 @@ class Referee:
         loads_per_s: float,
         most: int,
         absent_after_s: float,
+        store_us: Callable[[], int],
         clock_s: Callable[[], float] = time.monotonic,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
@@ -77,6 +78,7 @@ class Referee:
         self._rate = Rate(loads_per_s, clock_s())
         self._most = most
         self._absent_after_s = absent_after_s
+        self._store_us = store_us
         self._clock_s = clock_s
         self._now_us = now_us
         self._waiting: deque[Suspect] = deque()
@@ -170,8 +172,7 @@ class Referee:
             text=check.text,
             known=Known(truth.version, not truth.found, truth.as_of_us),
             since_s=self._clock_s(),
-            place=check.place if truth.version == check.known.version != 0 else None,
-            at_us=check.at_us if truth.version == check.known.version != 0 else 0,
+            shown_us=self._store_us(),
             doubted={suspect.node: identity(suspect.item)},
             rechecks=True,
         )

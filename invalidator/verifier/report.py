@@ -60,7 +60,7 @@ class VerifierOverview:
 
 
 def report(verifier: Verifier, now_s: float) -> dict[str, Any]:
-    """Everything that was counted and found, JSON."""
+    """Everything that was counted and found, JSON. Any thread may ask."""
     findings, referee = verifier.findings, verifier.referee
     return {
         "verdict": "stale" if findings.alarms else "fine",
@@ -82,7 +82,7 @@ def report(verifier: Verifier, now_s: float) -> dict[str, Any]:
         "alarms": findings.alarms,
         "first": findings.first.plain() if findings.first else None,
         "last": findings.last.plain() if findings.last else None,
-        "recent": [one.plain() for one in findings.recent],
+        "recent": [one.plain() for one in list(findings.recent)],
     }
 
 

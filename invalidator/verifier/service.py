@@ -21,11 +21,11 @@ from invalidator.logs import Log
 from invalidator.metrics import Metrics
 from invalidator.rules import Rules
 from invalidator.settings import VerifySettings
-from invalidator.sources.base import ChangeSource, Positions
+from invalidator.sources.base import ChangeSource
 from invalidator.verifier.checks import Check, Ladder
 from invalidator.verifier.findings import Finding, Findings
 from invalidator.verifier.outlook import Outlook
-from invalidator.verifier.probe import Probe, was_told
+from invalidator.verifier.probe import Probe, Told
 from invalidator.verifier.referee import HOT, Asked, Referee, Ruling, Suspect
 from invalidator.verifier.sampler import HotKeys, Sampler
 from invalidator.verifier.tallies import Outcome, Tallies
@@ -72,12 +72,14 @@ class Verifier:
         self.tallies = Tallies([*ages, HOT])
         self.findings = Findings()
         self.hot = HotKeys(settings.hot)
+        self._outlook = Outlook(world.store, namespace, clock_s, now_ms)
         self.referee = Referee(
             world.truths,
             namespace,
             loads_per_s=settings.loads,
             most=settings.suspects_max,
             absent_after_s=settings.absent_after_s,
+            store_us=self._outlook.now_us,
             clock_s=clock_s,
         )
         self.world = world
@@ -85,7 +87,6 @@ class Verifier:
         self._clock_s = clock_s
         self._now_ms = now_ms
         self._sampler = Sampler(world.rules, settings.sample, chance or random.Random(), self.began_s)
-        self._outlook = Outlook(world.store, namespace, clock_s, now_ms)
         self._hot_at_s = self._said_at_s = self.beat_s = self.began_s
         self.ready = self._lost = False
         self._in_doubt: set[tuple[str, str, bytes]] = set()
@@ -211,18 +212,20 @@ class Verifier:
         for (check, name), raw in zip(pairs, raws, strict=True):
             self._see(Seen(node.name, check, name, raw, age(check), asked_s), now_ms, told)
 
-    def _see(self, seen: Seen, now_ms: int, told: Positions) -> None:
+    def _see(self, seen: Seen, now_ms: int, told: Told) -> None:
         check, node = seen.check, seen.node
         try:
             item = served(seen.raw, now_ms)
         except DecodeError:
             return self._count(node, seen.after, "unreadable")
         if item is None:
+            if told.of(check):
+                check.cleared.add(node)
             return self._count(node, seen.after, "empty")
         if seen.after != HOT and sight(item, check.known) is Sight.FRESH:
             check.newest[node] = max(check.newest.get(node, 0), item.version)
             return self._count(node, seen.after, "fresh")
-        suspect = Suspect(check, node, seen.name, item, seen.after, seen.asked_s, was_told(told, check.place))
+        suspect = Suspect(check, node, seen.name, item, seen.after, seen.asked_s, told.of(check))
         ruling = self.referee.take(suspect)
         if ruling is not None:
             self._ruled(ruling)
