@@ -47,6 +47,9 @@ soak: $(READY)  ## load through Debezium and Kafka while everything is killed in
 verify-long: $(READY)  ## millions of strong reads under faults, none stale (VERIFY_READS=15000000, VERIFY_SECONDS, VERIFY_BACKEND); goes on where it stopped
 	$(PY) -m tests.soak.verify_long
 
+verifier: $(READY)  ## is the verifier to be believed? silent in a million checks, finds ten bugs (VERIFIER_CHECKS, VERIFIER_SECONDS)
+	$(PY) -m tests.verifier $(ARGS)
+
 clean:  ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find cachelib invalidator loadgen tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from dataclasses import dataclass
 from cachelib.backends.base import Backend
 from cachelib.errors import CacheError
 from cachelib.model import Name
+from cachelib.proof import ProofNote, decode_proof, proof_name
 from invalidator.logs import Log
-from invalidator.positions import found, note_names, proof_name
+from invalidator.positions import found, note_names
 from invalidator.sources.base import Positions, log_of
 from invalidator.verifier.checks import Check
 
@@ -20,15 +20,18 @@ _REST_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """How far the invalidator had told a node. `watermark_us` 0: nothing is proven."""
+    """How far the invalidator had told a node. `proof` None: nothing is proven."""
 
     positions: Positions
-    watermark_us: int
+    proof: ProofNote | None
 
     def of(self, check: Check) -> bool:
         """Whether that includes the change, or whatever the store showed at the time that the check is about."""
         if check.place is None:
-            return 0 < check.shown_us <= self.watermark_us
+            proof = self.proof
+            if proof is None or proof.watermark_us is None or check.entity.name not in proof.entities:
+                return False
+            return proof.watermark_us >= check.shown_us > 0
         reached = self.positions.get(check.place[0], "")
         return reached >= check.place[1] and log_of(reached) == log_of(check.place[1])
 
@@ -79,17 +82,10 @@ class Probe:
     def _told(self, partitions: Sequence[str]) -> Told:
         notes = [note for at in partitions for note in note_names(self._namespace, self._consumer, at)]
         proof, *raw = self._backend.read_notes([proof_name(self._namespace), *notes])
-        return Told(found(partitions, raw).positions, _watermark_us(proof))
+        return Told(found(partitions, raw).positions, decode_proof(proof))
 
     def _failed(self, error: CacheError) -> None:
         self._rests_until_s = self._clock_s() + _REST_S
         if not self.error:
             self._log.warning("the node does not answer", node=self.name, error=str(error))
         self.error = str(error)
-
-
-def _watermark_us(proof: bytes | None) -> int:
-    try:
-        return int(json.loads(proof or b"{}")["watermark_us"] or 0)
-    except (ValueError, KeyError, TypeError):
-        return 0

@@ -141,15 +141,15 @@ class Verifier:
 
     def _read(self, timeout_s: float) -> None:
         source = self.world.source
-        if self._lost:
-            source.seek(source.end())
-            self._lost = False
         try:
-            polled = source.poll(self.settings.batch, timeout_s)
+            polled = None if self._lost else source.poll(self.settings.batch, timeout_s)
         except LogGap as gap:
             self.gaps += 1
             self._log.warning("changes were missed, and go unchecked", error=str(gap))
-            self._lost = True
+            self._lost, polled = True, None
+        if polled is None:
+            source.seek(source.end())
+            self._lost = False
             return
         self.ready = True
         if not polled.events:

@@ -86,9 +86,9 @@ def test_an_item_that_lost_an_invalidation_is_found_with_all_its_fields(
 
 
 def test_a_node_that_nobody_tells_lags_and_is_no_alarm_before_it_is_tolerated_no_longer(
-    shop: Shop, cache_url: str, tmp_path: Path
+    shop: Shop, memcached_url: str, tmp_path: Path
 ) -> None:
-    with client(shop, cache_url) as cache, Daemon(tmp_path, shop.url, [cache_url]) as daemon:
+    with client(shop, memcached_url) as cache, Daemon(tmp_path, shop.url, [memcached_url]) as daemon:
         cached(cache)
         daemon.kill()
         with Verifying(daemon, "--for", "1s", tolerate="1s") as verifying:
@@ -103,34 +103,34 @@ def test_a_node_that_nobody_tells_lags_and_is_no_alarm_before_it_is_tolerated_no
     assert report["stale_keys"] == 1
 
 
-def test_the_right_version_with_another_content_is_found(shop: Shop, cache_url: str, tmp_path: Path) -> None:
+def test_the_right_version_with_another_content_is_found(shop: Shop, redis_url: str, tmp_path: Path) -> None:
     with (
-        client(shop, cache_url) as cache,
-        Daemon(tmp_path, shop.url, [cache_url]) as daemon,
+        client(shop, redis_url) as cache,
+        Daemon(tmp_path, shop.url, [redis_url]) as daemon,
         Verifying(daemon, "--for", "1s", tolerate="30s") as verifying,
     ):
         change(shop, "gold")
         until(lambda: tier(cache) == "gold")
         name, raw = item_of(cache)
         item = decode(raw)
-        plant(cache_url, name, encode(item.but(content=value_of(item.content.payload.replace(b"gold", b"lead")))))
+        plant(redis_url, name, encode(item.but(content=value_of(item.content.payload.replace(b"gold", b"lead")))))
         report = verifying.ended(3)
     assert report["last"]["difference"] == "differs"
     assert report["last"]["why"] == "race"
     assert report["last"]["after"] == "hot"
 
 
-def test_lists_are_compared_by_their_content(shop: Shop, cache_url: str, tmp_path: Path) -> None:
+def test_lists_are_compared_by_their_content(shop: Shop, memcached_url: str, tmp_path: Path) -> None:
     """A key of many rows has no version: what it holds is from before the change, and differs, twice."""
     entities = tmp_path / "shop_lists.py"
     entities.write_text(LISTS)
-    with Daemon(tmp_path, shop.url, [cache_url]) as daemon:
+    with Daemon(tmp_path, shop.url, [memcached_url]) as daemon:
         daemon.kill()
         daemon.settings["entities"] = ["shop_lists:entities"]
         scope: dict[str, object] = {}
         exec(compile(LISTS, str(entities), "exec"), scope)
         orders_of = scope["orders_of"]
-        with Cache(cache_url, store=shop.store) as cache:
+        with Cache(memcached_url, store=shop.store) as cache:
             until(lambda: cache.read(orders_of, 7).source == "hit")  # type: ignore[arg-type]
             with Verifying(daemon, "--for", "1s", tolerate="1s") as verifying:
                 shop.sql("insert into orders (id, customer_id) values (1, 7)")
