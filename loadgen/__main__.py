@@ -11,6 +11,7 @@ import click
 from loadgen.cli.capacity import calibration, search
 from loadgen.cli.ending import one_sentence
 from loadgen.cli.records import comparison, known, report
+from loadgen.cli.runs import consistency, run
 
 BACKENDS = click.Choice(["redis", "memcached"])
 
@@ -23,7 +24,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command("check")
 @click.option("--backend", type=BACKENDS, default="redis", help="The cache server to start.", show_default=True)
 @click.option("--cache", metavar="URL", help="A running cache server instead.")
 @click.option("--invalidator/--no-invalidator", default=True, help="Start the invalidator.", show_default=True)
@@ -44,7 +45,7 @@ def cli() -> None:
 @click.option("--seed", default=1, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Where to write the figures.")
 @click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
-def run(debug: bool, json_path: Path | None, **settings: Any) -> None:
+def check(debug: bool, json_path: Path | None, **settings: Any) -> None:
     """Readers and writers on two tables of plain rows, checked read by read."""
     from loadgen.commands import plain_run
 
@@ -80,7 +81,7 @@ def faults(backend: str, seconds: float, seed: int, json_path: Path | None, debu
         sys.exit(kill_test(backend, seconds, seed, json_path))
 
 
-for _command in (search, calibration, comparison, report, known):
+for _command in (run, search, consistency, calibration, comparison, report, known):
     cli.add_command(_command)
 
 

@@ -30,7 +30,7 @@ BROKEN_SETTLE_S = 4.0
 
 
 def plain_run(settings: Mapping[str, Any], json_path: Path | None) -> int:
-    """`loadgen run`; the exit code."""
+    """`loadgen check`; the exit code."""
     load = Load(
         **{name: settings[name] for name in ("seconds", "readers", "read_rate", "arrivals", "target", "seed")},
         **{
@@ -44,9 +44,9 @@ def plain_run(settings: Mapping[str, Any], json_path: Path | None) -> int:
         "rows", settings["backend"], settings["cache"], settings["invalidator"], keys=settings["keys"]
     )
     console = Console()
-    with Stage(stage_settings) as stage, Watch(console, "loadgen run", load.seconds) as watch:
+    with Stage(stage_settings) as stage, Watch(console, "loadgen check", load.seconds) as watch:
         figures = judge(run(stage, load, watch.tick, watch.say))
-    show(console, "loadgen run", figures)
+    show(console, "loadgen check", figures)
     if json_path is not None:
         save(json_path, figures.as_dict() | {"load": _plain(load)})
     return _exit_code(console, figures, load)

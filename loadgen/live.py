@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -62,6 +62,12 @@ class Watch:
         """Something happened: it stays."""
         at_s = time.monotonic() - self._began
         self._console.print(f"{at_s:6.1f} s  {note}", highlight=False, soft_wrap=True)
+
+    def set_up(self, what: str, done: int, of: int) -> None:
+        """A part of what stands before the load, and how far it is."""
+        if self._live is not None:
+            self._bar.update(self._task, completed=done, total=max(1, of), description=what)
+            self._live.update(self._bar)
 
     def tick(self, beat: Beat) -> None:
         """As of now."""
@@ -147,3 +153,16 @@ def values_of(beat: Beat) -> dict[str, float]:
         "loadgen_processors": beat.cores,
         "loadgen_run_seconds": max(0.0, beat.at_s),
     }
+
+
+def advance_of(watch: Watch) -> Callable[[str, int, int], None]:
+    """For the set-up of a bench: a line when a part of it that took a while is done."""
+    began: dict[str, float] = {}
+
+    def advance(what: str, done: int, of: int) -> None:
+        began.setdefault(what, time.monotonic())
+        watch.set_up(what, done, of)
+        if done >= of and time.monotonic() - began.pop(what) > LINE_EVERY_S:
+            watch.say(f"{what}: {of:,} are there")
+
+    return advance

@@ -29,7 +29,7 @@ def page_of_run(result: RunResult) -> str:
         *_run(result),
         *_trust(result),
     ]
-    return _page(result.label, parts)
+    return page(result.label, parts)
 
 
 def page_of_search(search: SearchResult) -> str:
@@ -51,10 +51,11 @@ def page_of_search(search: SearchResult) -> str:
         what = "the confirmed rate" if confirmed else "the rate that missed"
         parts += [heading(f"At {what}, {run.offered_per_s:,.0f}/s", f"From here on: one run of {run.seconds:g} s.")]
         parts += [tiles(_tiles(run)), *_run(run), *_trust(run, search)]
-    return _page(search.label, parts)
+    return page(search.label, parts)
 
 
-def _page(title: str, parts: list[str]) -> str:
+def page(title: str, parts: list[str]) -> str:
+    """All of it in its frame."""
     return TEMPLATE.read_text().replace("@title@", escape(title)).replace("@body@", "\n".join(parts))
 
 

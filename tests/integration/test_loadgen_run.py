@@ -43,7 +43,7 @@ def figures(path: Path) -> dict[str, Any]:
 def test_a_short_run_keeps_every_promise(backend: str, tmp_path: Path) -> None:
     needs(backend)
     out = tmp_path / "run.json"
-    ended = loadgen("run", "--backend", backend, "--seconds", "5", *SMALL, "--json", str(out))
+    ended = loadgen("check", "--backend", backend, "--seconds", "5", *SMALL, "--json", str(out))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = figures(out)
     assert found["strong_stale"] == found["strong_backwards"] == found["wrong_values"] == found["lost_writes"] == 0
@@ -59,7 +59,7 @@ def test_a_cache_that_hears_of_nothing_is_found_stale(tmp_path: Path) -> None:
     needs("redis")
     out = tmp_path / "run.json"
     options = ("--target", "forgetful", "--no-invalidator", "--probers", "0", "--seconds", "4")
-    ended = loadgen("run", *options, *SMALL, "--json", str(out))
+    ended = loadgen("check", *options, *SMALL, "--json", str(out))
     assert ended.returncode == 1, ended.stdout + ended.stderr
     found = figures(out)
     # Its writers wrote through the target under test, so what they acknowledged is promised.
@@ -83,7 +83,7 @@ def test_kills_break_no_promise(backend: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_setting_is_one_sentence() -> None:
-    ended = loadgen("run", "--arrivals", "poison")
+    ended = loadgen("check", "--arrivals", "poison")
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines() == [
         "loadgen: arrivals is 'poison': it takes 'poisson', 'constant', 'closed'; did you mean 'poisson'?"
@@ -95,7 +95,7 @@ def test_no_process_outlives_the_run(end: signal.Signals, tmp_path: Path) -> Non
     needs("redis")
     # A folder of its own: after a kill -9 nobody is left to remove the run's.
     process = subprocess.Popen(
-        [sys.executable, "-m", "loadgen", "run", "--seconds", "60", *SMALL],
+        [sys.executable, "-m", "loadgen", "check", "--seconds", "60", *SMALL],
         env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
