@@ -55,6 +55,17 @@ class TargetPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     invalidator: bool = True
 
 
+class Replay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A trace instead of drawn operations: at its own times divided by `factor`, or at a fixed rate."""
+
+    path: str
+    format: Literal["twitter", "meta"]
+    factor: Annotated[float, Meta(gt=0)] = 1.0
+    rate: Annotated[float, Meta(gt=0)] | None = None
+    rows: Count | None = None
+    """Read no more than so many."""
+
+
 class RunPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """See the module. Rates are over all processes together."""
 
@@ -66,6 +77,8 @@ class RunPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Measured."""
     warmup_s: NotNegative = 2.0
     """Under load before that; its seconds are recorded, and count nowhere."""
+    trace: Replay | None = None
+    """Replayed in place of the workload, whose other settings then say nothing; `rate` does not either."""
     prefill: bool = True
     """Every key is in the cache before the load begins."""
     loop: Literal["open", "closed"] = "open"

@@ -16,18 +16,16 @@ import numpy as np
 import psutil
 
 from cachelib.errors import CacheError
-from loadgen.arrivals import Starts
 from loadgen.engine.frames import Beat, Channel, Done, Failed, Go, Hello, Ready
 from loadgen.engine.lane import NS, Lane
 from loadgen.engine.pace import Shift, now_ns
+from loadgen.engine.share import operations_of, space_of
 from loadgen.engine.tally import Tally
 from loadgen.histogram import Histogram, Numbers
 from loadgen.plan import PROCESSES_MAX, THREADS_MAX, RunPlan
 from loadgen.targets.base import Target
 from loadgen.targets.null import Null
 from loadgen.targets.wire import Wire
-from loadgen.workloads.draws import Draws, Operations
-from loadgen.workloads.keyspace import KeySpace
 
 BEAT_S = 0.5
 GRACE_S = 5.0
@@ -37,18 +35,10 @@ SAMPLE = 1000
 """The live view looks at so many of the last operations."""
 
 
-def operations_of(plan: RunPlan, space: KeySpace, worker: int) -> Operations:
-    """All that one worker is to do."""
-    gaps = plan.gaps or plan.workload.gaps
-    part = {"seed": plan.seed, "worker": worker, "workers": plan.processes}
-    starts = Starts(gaps, plan.profile, plan.rate, plan.length_s, **part)
-    return Draws(space, **part).at(starts.all())
-
-
 def target_of(hello: Hello) -> Target:
     """The plan's target, connected. Raises what cannot be reached."""
     plan, worker = hello.plan, hello.worker
-    space = KeySpace(plan.workload, plan.data_seed)
+    space = space_of(plan)
     operations = operations_of(plan, space, worker)
     match plan.target.kind:
         case "null":

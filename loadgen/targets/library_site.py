@@ -9,6 +9,7 @@ import numpy as np
 from cachelib.errors import ConfigError
 from loadgen.checker import committed_of
 from loadgen.engine.crew import Heard
+from loadgen.engine.share import space_of
 from loadgen.engine.site import Advance, Verdict, rows_of
 from loadgen.engine.summary import measured_from
 from loadgen.history import Numbers, reads_of, writes_of
@@ -19,7 +20,6 @@ from loadgen.record import ABSENT, READ_FIELDS, WRITE_FIELDS
 from loadgen.targets.item_stage import ItemStage
 from loadgen.targets.items import Items
 from loadgen.targets.origin import LOAD_FIELDS
-from loadgen.workloads.keyspace import KeySpace
 
 NS = 1_000_000_000
 
@@ -29,7 +29,7 @@ class LibrarySite:
 
     def __init__(self, plan: RunPlan) -> None:
         self._plan = plan
-        self._items = Items(plan, KeySpace(plan.workload, plan.data_seed))
+        self._items = Items(plan, space_of(plan))
         self._stage: ItemStage | None = None
         self._first: tuple[Numbers, Numbers] = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 

@@ -46,7 +46,7 @@ class Prober:
         self._rows, self._thread, self._gap_ns = rows, thread, int(1e9 / rate_per_s)
         self._seq = 0
         random = np.random.default_rng([rows.plan.seed, thread, 6])
-        behind = [key for key in range(rows.plan.workload.keys) if rows.subjects[rows.subject[key]].behind]
+        behind = [key for key in range(rows.items.space.keys) if rows.subjects[rows.subject[key]].behind]
         self._keys: list[int] = random.permutation(behind)[:KEYS].tolist()
 
     def run(self, shift: Shift, start_ns: int, end_ns: int) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from loadgen.engine.crew import Heard
+from loadgen.engine.share import space_of
 from loadgen.engine.site import Advance, Verdict
 from loadgen.plan import RunPlan, TargetPlan
 from loadgen.servers import Memcached, Redis, ServerFailed, cache_server
 from loadgen.targets.wire import RECEIVE_BYTES, Line
 from loadgen.targets.wire_protocols import dialect_of
-from loadgen.workloads.keyspace import KeySpace
 from loadgen.workloads.values import Values
 
 CHUNK = 1000
@@ -45,7 +45,7 @@ class WireSite:
 
     def _fill(self, advance: Advance) -> None:
         plan = self._plan
-        space = KeySpace(plan.workload, plan.data_seed)
+        space = space_of(plan)
         dialect, values = dialect_of(self.target.cache_url), Values(space)
         line = Line(self.target.cache_url, dialect)
         for first in range(0, space.keys, CHUNK):

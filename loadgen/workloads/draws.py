@@ -34,6 +34,11 @@ class Operations:
         """The first key of each."""
         return self.keys[self.first[:-1]]
 
+    def first_ones(self, count: int) -> Operations:
+        """So many from the beginning."""
+        first = self.first[: count + 1]
+        return Operations(self.at_s[:count], self.kind[:count], self.keys[: first[-1]], first)
+
     def every(self, step: int, offset: int) -> Operations:
         """Each `step`th, from `offset` on."""
         places = np.arange(offset, len(self), step)

@@ -64,11 +64,15 @@ class KeySpace:
     @cached_property
     def names(self) -> Sequence[str]:
         """The name of each key: its number, drawn out to the length that it was given (or as short as it can be)."""
-        lengths = self.workload.key_bytes.sample(self._random(3), self.total)
-        digits = len(f"{self.total:x}")
-        long = np.clip(lengths, digits + 1, NAME_BYTES_MAX).tolist()
-        # The number first: names of one length are one key each, and those of two lengths differ by it as well.
-        return [f"k{number:0{digits}x}".ljust(length, "-") for number, length in enumerate(long)]
+        return named(self.workload.key_bytes.sample(self._random(3), self.total))
 
     def _random(self, what: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, what, 7])
+
+
+def named(lengths: Sizes) -> list[str]:
+    """A name for each number from 0 on, of these lengths, or as short as it can be."""
+    digits = len(f"{len(lengths):x}")
+    long = np.clip(lengths, digits + 1, NAME_BYTES_MAX).tolist()
+    # The number first: names of one length are one key each, and those of two lengths differ by it as well.
+    return [f"k{number:0{digits}x}".ljust(length, "-") for number, length in enumerate(long)]
