@@ -24,11 +24,12 @@ from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS
 from cachelib.lane import LOOP
 from cachelib.loops import LoopWorld
+from cachelib.many import get_many, read_many
 from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
 from cachelib.nodes import now_ms
 from cachelib.places import Given, Places
-from cachelib.plans import gutter_ms
+from cachelib.plans import NOT_ASKED, Raw, gutter_ms
 from cachelib.policy import L1, Duration, Level, StoreBudget
 from cachelib.pool import Pool
 from cachelib.port import Found
@@ -95,6 +96,7 @@ class AsyncCache:
         **named: Any,
     ) -> Any:
         """See `Cache.get`."""
+        raw: Any = NOT_ASKED
         if consistency is None and not named:
             view = self._layout.view
             began = time.monotonic()
@@ -120,9 +122,10 @@ class AsyncCache:
                                 return value
                         except CacheUnavailable:
                             lane.breaker.failed_at(now_ms())
+                            raw = None  # asked, and nothing came
                         except DecodeError:
                             pass
-        found = await self._read(entity, key_of(entity, key, named), consistency, deadline)
+        found = await self._read(entity, key_of(entity, key, named), consistency, deadline, raw)
         return found.value if found.found else default
 
     async def read(
@@ -146,9 +149,7 @@ class AsyncCache:
         deadline: Duration | None = None,
     ) -> dict[Key, Any]:
         """See `Cache.get_many`."""
-        keys = keys_of(entity, keys)
-        found = await self._core.read_many(entity, keys, consistency, deadline)
-        return {key: one.value for key, one in zip(keys, found, strict=True) if one.found}
+        return await get_many(self._core, entity, keys_of(entity, keys), consistency, deadline)
 
     async def read_many(
         self,
@@ -160,7 +161,7 @@ class AsyncCache:
     ) -> dict[Key, Read]:
         """See `Cache.read_many`."""
         keys = keys_of(entity, keys)
-        found = await self._core.read_many(entity, keys, consistency, deadline)
+        found = await read_many(self._core, entity, keys, consistency, deadline)
         return {key: as_read(one) for key, one in zip(keys, found, strict=True)}
 
     async def explain(self, entity: Entity, key: Key = NO_KEY, **named: Any) -> Explanation:
@@ -168,9 +169,11 @@ class AsyncCache:
         plan, raw = await self._core.look(entity, key_of(entity, key, named))
         return explain(plan, raw, now_ms())
 
-    async def _read(self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None) -> Found:
+    async def _read(
+        self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None, raw: Raw = NOT_ASKED
+    ) -> Found:
         core = self._core
-        found = await core.read(entity, key, level, deadline)
+        found = await core.read(entity, key, level, deadline, raw)
         core.mend_lane(entity)
         return found
 

@@ -60,7 +60,7 @@ def key_of(entity: Entity, key: Key, named: Mapping[str, Any]) -> Key:
 
 def keys_of(entity: Entity, keys: Iterable[Key]) -> list[Key]:
     """The keys of a batch, as `key_of` gives them; all fit the template. Raises `BadKey`."""
-    plain = [key_of(entity, key, {}) for key in keys]
+    plain = [key if type(key) in (int, str) else key_of(entity, key, {}) for key in keys]
     for key in plain:
         if type(key) not in (int, str):
             entity.text(key)

@@ -24,11 +24,12 @@ from cachelib.explain import Explanation, explain
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS
 from cachelib.lane import THREADS
+from cachelib.many import get_many, read_many
 from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
 from cachelib.nodes import now_ms
 from cachelib.places import Given, Places
-from cachelib.plans import gutter_ms
+from cachelib.plans import NOT_ASKED, Raw, gutter_ms
 from cachelib.policy import L1, Duration, Level, StoreBudget
 from cachelib.pool import Pool
 from cachelib.port import Found
@@ -118,6 +119,7 @@ class Cache:
             CacheUnavailable: the node does not answer, and the policy is to raise.
             DeadlineExceeded: the deadline (a duration) passed.
         """
+        raw: Any = NOT_ASKED
         if consistency is None and not named:
             view = self._layout.view
             # A hit of nearly every read: no coroutine, no plan. I13: this view's lease has not lapsed.
@@ -144,9 +146,10 @@ class Cache:
                                 return value
                         except CacheUnavailable:
                             lane.breaker.failed_at(now_ms())
+                            raw = None  # asked, and nothing came
                         except DecodeError:
                             pass  # the steps know what to do about it
-        found = self._read(entity, key_of(entity, key, named), consistency, deadline)
+        found = self._read(entity, key_of(entity, key, named), consistency, deadline, raw)
         return found.value if found.found else default
 
     def read(
@@ -170,21 +173,14 @@ class Cache:
         deadline: Duration | None = None,
     ) -> dict[Key, Any]:
         """The values of the keys that exist, in the order asked."""
-        keys = keys_of(entity, keys)
-        found = run_now(self._core.read_many(entity, keys, consistency, deadline))
-        return {key: one.value for key, one in zip(keys, found, strict=True) if one.found}
+        return run_now(get_many(self._core, entity, keys_of(entity, keys), consistency, deadline))
 
     def read_many(
-        self,
-        entity: Entity,
-        keys: Iterable[Key],
-        *,
-        consistency: Level | None = None,
-        deadline: Duration | None = None,
+        self, entity: Entity, keys: Iterable[Key], *, consistency: Level | None = None, deadline: Duration | None = None
     ) -> dict[Key, Read]:
         """The long answer for every key asked."""
         keys = keys_of(entity, keys)
-        found = run_now(self._core.read_many(entity, keys, consistency, deadline))
+        found = run_now(read_many(self._core, entity, keys, consistency, deadline))
         return {key: as_read(one) for key, one in zip(keys, found, strict=True)}
 
     def explain(self, entity: Entity, key: Key = NO_KEY, **named: Any) -> Explanation:
@@ -192,9 +188,11 @@ class Cache:
         plan, raw = run_now(self._core.look(entity, key_of(entity, key, named)))
         return explain(plan, raw, now_ms())
 
-    def _read(self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None) -> Found:
+    def _read(
+        self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None, raw: Raw = NOT_ASKED
+    ) -> Found:
         core = self._core
-        found = run_now(core.read(entity, key, level, deadline))
+        found = run_now(core.read(entity, key, level, deadline, raw))
         core.mend_lane(entity)
         return found
 

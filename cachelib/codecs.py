@@ -177,7 +177,7 @@ class Packer:
         compress_over: bodies of more bytes than this are compressed with zlib; None for never.
     """
 
-    __slots__ = ("_compress_over", "_decode", "_prefix", "codec", "tag")
+    __slots__ = ("_compress_over", "codec", "decode", "prefix", "tag")
 
     def __init__(self, codec: Any, schema: int = 0, compress_over: int | None = 16_384) -> None:
         if type(schema) is not int or not 0 <= schema <= 255:
@@ -185,9 +185,11 @@ class Packer:
         if compress_over is not None and (type(compress_over) is not int or compress_over < 0):
             raise ConfigError(f"compress_over is {compress_over!r}: it takes a number of bytes, or None for never")
         self.codec = codec_of(codec)
-        self._decode = self.codec.decode
+        self.decode = self.codec.decode
+        """The value in a body that is not compressed. Raises any error."""
         self.tag = schema << 24 | zlib.crc32(self.codec.name.encode()) & 0xFFFFFF
-        self._prefix = _PREFIX.pack(0, self.tag)
+        self.prefix = _PREFIX.pack(0, self.tag)
+        """What a payload begins with whose rest is such a body."""
         self._compress_over = compress_over
 
     def pack(self, value: Any, bytes_max: int) -> bytes:
@@ -196,7 +198,7 @@ class Packer:
             body = self.codec.encode(value)
         except (TypeError, ValueError, OverflowError) as cause:
             raise ConfigError(f"cannot encode a {type(value).__name__}: {cause}") from cause
-        prefix = self._prefix
+        prefix = self.prefix
         if self._compress_over is not None and len(body) > self._compress_over:
             small = zlib.compress(body, 1)
             if len(small) < len(body):
@@ -208,9 +210,9 @@ class Packer:
     def unpack(self, payload: bytes, at: int = 0) -> Any:
         """The value in a payload that begins at `at`. Raises `LaterCodec` or `DecodeError` (I12)."""
         try:
-            if payload.startswith(self._prefix, at):
-                return self._decode(payload[at + PREFIX_BYTES :])
-            return self._decode(self._body(payload[at:]))
+            if payload.startswith(self.prefix, at):
+                return self.decode(payload[at + PREFIX_BYTES :])
+            return self.decode(self._body(payload[at:]))
         except DecodeError:
             raise
         except Exception as cause:

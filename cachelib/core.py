@@ -7,14 +7,13 @@ awaits it. The hit path returns before any of this is entered.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cachelib.budget import Budget
 from cachelib.call import Call
-from cachelib.drivers import AskingPort, lockstep
 from cachelib.entity import Entity
-from cachelib.errors import CacheError, CacheUnavailable, ConfigError
+from cachelib.errors import CacheUnavailable, ConfigError
 from cachelib.grounds import Grounds
 from cachelib.keys import Key, check_namespace
 from cachelib.l1 import Near
@@ -24,7 +23,7 @@ from cachelib.levels import FREE
 from cachelib.loading import Loading, TableLoaderOf
 from cachelib.metrics import READS, Metrics, Tally
 from cachelib.model import Name, Revoke
-from cachelib.plans import hit, level_of, may_look, plan_of
+from cachelib.plans import NOT_ASKED, NotAsked, Raw, hit, level_of, may_look, plan_of
 from cachelib.policy import L1, Duration, Eventual, Level, Mode, StoreBudget, Strong, duration_ms
 from cachelib.pool import Pool
 from cachelib.port import Found
@@ -150,27 +149,29 @@ class Core:
 
     # --- reads -------------------------------------------------------------------------------
 
-    async def read(self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None) -> Found:
-        """One read, timed and counted."""
+    async def read(
+        self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None, raw: Raw = NOT_ASKED
+    ) -> Found:
+        """One read, timed and counted. `raw`: what the hit path was answered a moment ago."""
         known, began = self.knows(entity), time.monotonic()
         until = None if deadline is None else began + duration_ms("deadline", deadline) / 1000
         source = "error"
         try:
-            found = await self._read(known, key, level_of(entity, level), until)
+            found = await self._read(known, key, level_of(entity, level), until, raw)
             source = found.source
             return found
         finally:
             known.tally.add(READS, "source", source)
             known.tally.read_seconds.add(time.monotonic() - began)
 
-    async def _read(self, known: Known, key: Key, level: Level, until: float | None) -> Found:
+    async def _read(self, known: Known, key: Key, level: Level, until: float | None, raw: Raw) -> Found:
         text = known.entity.text(key)
         view = await self.view(known.entity, level)
-        near = _nearby(view, known.entity, key, text, level)
+        near = nearby(view, known.entity, key, text, level)
         if near is not None:
             return near
         plan = await self.plan(view, known.entity, key, text, level)
-        found = await self._look(plan, known)
+        found = await self._look(plan, known, raw)
         return found if found is not None else await read(self.call(known, until), plan)
 
     async def view(self, entity: Entity, level: Level) -> View:
@@ -191,62 +192,21 @@ class Core:
         beside = view.layout.gutter(self.namespace, entity.name, text) if gutter_ms else None
         return plan_of(entity, key, names, view.layout.mode(entity.name), level, ground, (beside, gutter_ms))
 
-    async def _look(self, plan: ReadPlan, known: Known) -> Found | None:
-        """The hit path, for calls that did not come through a lane."""
+    async def _look(self, plan: ReadPlan, known: Known, raw: Raw) -> Found | None:
+        """The hit path, for calls that did not come through a lane, and for what a lane cannot say of its answer."""
         if not may_look(plan):
             return None
-        try:
-            raw = await self.node.get(plan.name)
-        except CacheUnavailable:
-            return None  # the steps will meet it again, and know what to do
+        if isinstance(raw, NotAsked):
+            try:
+                raw = await self.node.get(plan.name)
+            except CacheUnavailable:
+                return None  # the steps will meet it again, and know what to do
+        elif plan.strong:
+            raw = None  # it may be of another start of the server than the one that the plan stands on
         found = hit(raw, plan)
         if found is None:
             known.tally.note("miss")
         return found
-
-    async def read_many(
-        self, entity: Entity, keys: Sequence[Key], level: Level | None, deadline: Duration | None
-    ) -> list[Found]:
-        """Many keys of one entity, in the order asked: one round trip for the hits, one load for the misses."""
-        known, began = self.knows(entity), time.monotonic()
-        until = None if deadline is None else began + duration_ms("deadline", deadline) / 1000
-        level = level_of(entity, level)
-        texts = [entity.text(key) for key in keys]
-        view = await self.view(entity, level)
-        plans = {text: await self.plan(view, entity, key, text, level) for key, text in zip(keys, texts, strict=True)}
-        found = await self._look_many(plans)
-        missing = [text for text in plans if text not in found]
-        for _ in missing:
-            known.tally.note("miss")
-        found.update(await self._read_missing(known, plans, missing, until))
-        known.tally.read_seconds.add(time.monotonic() - began)
-        for text in plans:
-            known.tally.add(READS, "source", found[text].source)
-        return [found[text] for text in texts]
-
-    async def _look_many(self, plans: dict[bytes, ReadPlan]) -> dict[bytes, Found]:
-        looks = [(text, plan) for text, plan in plans.items() if may_look(plan)]
-        if not looks:
-            return {}
-        try:
-            raws = await self.node.get_many([plan.name for _, plan in looks])
-        except CacheUnavailable:
-            return {}
-        pairs = ((text, hit(raw, plan)) for (text, plan), raw in zip(looks, raws, strict=True))
-        return {text: found for text, found in pairs if found is not None}
-
-    async def _read_missing(
-        self, known: Known, plans: dict[bytes, ReadPlan], texts: list[bytes], until: float | None
-    ) -> dict[bytes, Found]:
-        if not texts:
-            return {}
-        call = self.call(known, until)
-        results = await lockstep(call, [read(AskingPort(call), plans[text]) for text in texts])
-        for result in results:
-            if isinstance(result, CacheError):
-                known.tally.add(READS, "source", "error", len(texts))
-                raise result
-        return {text: result for text, result in zip(texts, results, strict=True) if isinstance(result, Found)}
 
     # --- by hand -----------------------------------------------------------------------------
 
@@ -287,7 +247,7 @@ class Core:
         return plan, await self.node.get(plan.name)
 
 
-def _nearby(view: View, entity: Entity, key: Key, text: bytes, level: Level) -> Found | None:
+def nearby(view: View, entity: Entity, key: Key, text: bytes, level: Level) -> Found | None:
     """What the process itself still has of a key, where the level allows it."""
     lane = view.lanes.get(entity) if isinstance(level, Eventual) else None
     copy = lane.copy(key, text) if lane is not None else None

@@ -11,7 +11,9 @@ doubles) compares versions as strings of eight bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from struct import Struct, error
+from typing import Any
 
 from cachelib.errors import DecodeError
 from cachelib.item import serves
@@ -97,6 +99,31 @@ def plain_hit(raw: bytes, now_ms: float) -> bool:
         return False
     word, version, floor, soft_expire_ms = _HIT.unpack_from(raw)
     return word in _FRESH_WORDS and version >= floor and (soft_expire_ms == 0 or now_ms < soft_expire_ms)
+
+
+def plain_values(
+    raws: Iterable[bytes | None], now_ms: float, prefix: bytes, decode: Callable[[bytes], Any]
+) -> tuple[list[Any], list[int]]:
+    """The values of plain hits whose payload begins with `prefix`, and the places of all others: ask properly.
+
+    It says what `plain_hit` says, in one loop: for a batch to decode its values should be the only cost.
+    """
+    values: list[Any] = []
+    others: list[int] = []
+    unpack, fresh, start = _HIT.unpack_from, _FRESH_WORDS, HEADER_BYTES + len(prefix)
+    for at, raw in enumerate(raws):
+        if raw is not None and len(raw) >= HEADER_BYTES:
+            word, version, floor, soft_expire_ms = unpack(raw)
+            if word in fresh and version >= floor and (soft_expire_ms == 0 or now_ms < soft_expire_ms):
+                if raw.startswith(prefix, HEADER_BYTES):
+                    try:
+                        values.append(decode(raw[start:]))
+                        continue
+                    except Exception:  # noqa: BLE001 - I12: doubt is a miss; the steps find out which
+                        pass
+        values.append(None)
+        others.append(at)
+    return values, others
 
 
 def seen(raw: bytes) -> tuple[int, int]:

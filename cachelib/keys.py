@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -183,6 +183,16 @@ class Template:
             text += quote(value, safe=_SAFE, errors="strict").replace("~", "%7E") + literal
         raw = text.encode()
         return raw if len(raw) <= KEY_TEXT_MAX else _hashed(raw)
+
+    def render_all(self, keys: Sequence[Key], prefix: bytes) -> list[bytes]:
+        """`prefix` and the text of each key. Raises `BadKey`."""
+        if not self._only_int:
+            return [prefix + self.render(key) for key in keys]
+        head = prefix.decode() + self._head
+        return [
+            f"{head}{key}".encode() if type(key) is int and _SHORT_MIN < key < _SHORT_MAX else prefix + self.render(key)
+            for key in keys
+        ]
 
     def meets(self, other: Template) -> bool:
         """Whether a key of this template and one of the other can have the same text."""

@@ -25,7 +25,7 @@ from typing import Any
 
 from cachelib.entity import Entity
 from cachelib.keys import Key
-from cachelib.policy import L1, duration_ms
+from cachelib.policy import L1, Eventual, duration_ms
 
 PLAIN_KEYS = frozenset((int, str))
 """Types of keys that name their copy as they are; the others by their text (no two of them are equal)."""
@@ -138,7 +138,7 @@ class Near:
 
     def shelf(self, entity: Entity, number: int) -> Shelf | None:
         """The shelf of an entity under the layout of this number; None where nothing is kept (any more)."""
-        if self.policy is None or entity.strong:
+        if self.policy is None or not isinstance(entity.consistency, Eventual):
             return None
         with _guard:
             old = self._shelves.get(entity)

@@ -14,7 +14,7 @@ from zlib import crc32
 
 from cachelib.breaker import Breaker
 from cachelib.entity import Entity
-from cachelib.envelope import HEADER_BYTES, seen
+from cachelib.envelope import seen
 from cachelib.errors import CacheUnavailable
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS, Copy, Shelf
@@ -46,7 +46,10 @@ NEVER = Breaker()
 class Lane:
     """See the module."""
 
-    __slots__ = ("breaker", "get", "hit", "local", "near", "prefix", "render", "shelf", "tally", "trusts", "unpack")
+    __slots__ = (
+        *("breaker", "entity", "get", "hit", "local", "near", "packer"),
+        *("prefix", "render", "shelf", "tally", "trusts", "unpack"),
+    )
 
     def __init__(self, entity: Entity, route: Route, tally: Tally, shelf: Shelf | None, trusts: Trusts = ()) -> None:
         self.prefix, self.get, self.breaker = route
@@ -54,6 +57,8 @@ class Lane:
         """Of a strong entity: what was known of each node when this was made."""
         self.render = entity.template.render
         self.unpack = entity.packer.unpack
+        self.entity = entity
+        self.packer = entity.packer
         self.tally = tally
         self.hit = tally.hit
         self.local = tally.locals.step
@@ -67,10 +72,6 @@ class Lane:
             return None
         copy = self.near(key if key.__class__ in PLAIN_KEYS else text)
         return copy if copy is not None and time.monotonic() < copy.until else None
-
-    def value(self, raw: bytes) -> Any:
-        """The value of a plain hit. Raises `DecodeError`."""
-        return self.unpack(raw, HEADER_BYTES)
 
     def keep(self, key: Key, raw: bytes, value: Any, began: float, stamp: int) -> None:
         """Keep the value of a plain hit near. `stamp`: the shelf's, from before the node was asked at `began`."""

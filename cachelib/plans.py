@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from cachelib.entity import Entity
 from cachelib.envelope import decode_hit
 from cachelib.errors import ConfigError, DecodeError
@@ -64,6 +66,15 @@ def level_of(entity: Entity, asked: Level | None) -> Level:
     if not isinstance(level, Strong | Eventual):
         raise ConfigError(f"consistency is {level!r}: it takes Eventual() or Strong()")
     return level
+
+
+class NotAsked:
+    """The node has not been asked yet: not the same as its having nothing."""
+
+
+NOT_ASKED = NotAsked()
+Raw: TypeAlias = bytes | NotAsked | None
+"""The bytes of an item, None where there is none."""
 
 
 def hit(raw: bytes | None, plan: ReadPlan) -> Found | None:

@@ -33,8 +33,7 @@ class Node(Generic[LinkT]):
 
     async def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
         """See `Backend.get_many`. More than `pipeline_max` names take several round trips."""
-        for name in names:
-            wire.check_name(name)
+        wire.check_names(names)
         values: list[bytes | None] = []
         for some in _pages(names, self._pipeline_max):
             values += await self._values(some)
@@ -44,7 +43,7 @@ class Node(Generic[LinkT]):
         def read(replies: list[Reply]) -> list[bytes | None]:
             return [wire.value(reply, name) for reply, name in zip(replies, names, strict=True)]
 
-        request = b"".join([wire.value_request(name) for name in names])
+        request = wire.values_request(names)
         return await ask(self._links, self._counts, request, len(names), read)
 
     async def instance(self) -> str:

@@ -11,6 +11,7 @@ LINE_BYTES_MAX = 2048
 VALUE_BYTES_MAX = 1 << 30
 """The most that a server can be told to accept (`-I`)."""
 STATS_MAX = 1000
+REPLIES_MAX = 1 << 30
 
 _CODES = frozenset((b"HD", b"VA", b"EN", b"NS", b"EX", b"NF", b"MN"))
 
@@ -40,6 +41,7 @@ class ReplyStream:
     def feed(self, data: bytes) -> list[Reply]:
         """Take what was received. Raises `ProtocolError`."""
         if self._taken(data):
+            self._values(REPLIES_MAX)
             while self._next():
                 pass
         replies, self.replies = self.replies, []
@@ -61,6 +63,22 @@ class ReplyStream:
         self._buffer = data
         self._at = self.missing = 0
         return True
+
+    def _values(self, wanted: int) -> None:
+        """The values that stand one behind the other: what a batch of hits is. Anything else is left to `_next`."""
+        buffer, at, replies, make = self._buffer, self._at, self.replies, tuple.__new__
+        while len(replies) < wanted and buffer.startswith(b"VA ", at) and self._stats is None:
+            end = buffer.find(b"\r\n", at, at + LINE_BYTES_MAX)
+            size, _, flags = buffer[at + 3 : end].partition(b" ")
+            if end < 0 or not flags or not size.isdigit() or len(size) > 9:
+                break
+            start = end + 2
+            stop = start + int(size)
+            if buffer[stop : stop + 2] != b"\r\n":
+                break
+            replies.append(make(Reply, (b"VA", flags.split(b" "), buffer[start:stop])))
+            at = stop + 2
+        self._at = at
 
     def _next(self) -> bool:
         """Parse one line, and its value."""
@@ -122,6 +140,7 @@ class ReplyReader(ReplyStream):
         """Take what was received. True: all replies are there. Raises `ProtocolError`."""
         if not self._taken(data):
             return False
+        self._values(self._wanted)
         while len(self.replies) < self._wanted and self._next():
             pass
         if len(self.replies) < self._wanted:

@@ -10,6 +10,7 @@ Only what 1.6.18 has is used: `mg`, `ms`, `md` with the flags k v c C T ME. Thre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -67,6 +68,20 @@ def check_name(name: Name) -> None:
         )
 
 
+def check_names(names: Sequence[Name]) -> None:
+    """`check_name` for all of them."""
+    together, sizes = b"".join(names), {*map(len, names)}
+    plain = len(together.translate(None, _FORBIDDEN)) == len(together)
+    if not plain or 0 in sizes or max(sizes, default=0) > NAME_BYTES_MAX:
+        for name in names:
+            check_name(name)
+
+
+def values_request(names: Sequence[Name]) -> bytes:
+    """`value_request` for each of them, at least one."""
+    return b"mg " + b" k v\r\nmg ".join(names) + b" k v\r\n"
+
+
 def value_request(name: Name) -> bytes:
     """Read the value alone: the hit path."""
     return b"mg %b k v\r\n" % name
@@ -119,6 +134,8 @@ def whole_value(data: bytes, name: Name) -> bytes | _More | None:
 
 def value(reply: Reply, name: Name) -> bytes | None:
     """The value in a reply to `value_request`. None: there is none, or it is marked as stale."""
+    if reply.code == b"VA" and reply.flags == [b"k" + name]:
+        return reply.value
     if _is_miss(reply, name):
         return None
     _must_name(reply, name, b"VA")

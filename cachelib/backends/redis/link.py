@@ -38,7 +38,7 @@ class Link:
 
     __slots__ = (
         *("__weakref__", "_connection", "_greet", "_place", "_socket"),
-        *("_feed", "_gets", "_has_rest", "_receive", "_send"),
+        *("_feed", "_gets", "_has_rest", "_poll", "_receive", "_send"),
     )
 
     def __init__(self, pool: ConnectionPool, place: str, greet: Callable[[Link], None] | None = None) -> None:
@@ -117,6 +117,9 @@ class Link:
         sock: socket.socket = connection._sock
         if not isinstance(sock, ssl.SSLSocket):
             _let_the_kernel_count(sock)
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        self._poll = poll.poll
         reader = Reader(replyError=DefaultParser.parse_error)
         self._socket = sock
         self._send, self._receive = sock.sendall, sock.recv
@@ -128,9 +131,7 @@ class Link:
         """An idle connection has nothing to read, unless it was closed."""
         if self._socket is None:
             return False
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self._poll(0))
 
     def disconnect(self) -> None:
         """Close it; asked again, it connects anew. In the child of a fork the parent's stays open."""

@@ -38,6 +38,7 @@ class Script:
         object.__setattr__(self, "sha", hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode())
 
 
+_STRINGS = frozenset((bytes, type(None)))
 ITEM = Script(files(__package__).joinpath("item.lua").read_bytes())
 
 
@@ -89,7 +90,9 @@ class Talks:
         (reply,) = yield [(b"MGET", *names)]
         if not isinstance(reply, list) or len(reply) != len(names):
             raise unexpected(reply, "MGET")
-        return [plain(value) for value in reply]
+        if not _STRINGS.issuperset(map(type, reply)):
+            raise unexpected(reply, "MGET")
+        return reply
 
     def instance(self) -> Talk[str]:
         """The run id and the replication id: a restart changes the first, a promotion the second."""
