@@ -24,7 +24,7 @@ from cachelib.errors import (
 )
 from cachelib.explain import Explanation
 from cachelib.model import Row
-from cachelib.policy import L1, Eventual, LeasePolicy, OnFailure, StoreBudget, Strong, Ttl
+from cachelib.policy import L1, Compare, Eventual, LeasePolicy, OnFailure, StoreBudget, Strong, Ttl
 from cachelib.transaction import AsyncTransaction, Transaction
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "CacheError",
     "CacheUnavailable",
     "Codec",
+    "Compare",
     "CommitUnknown",
     "ConfigError",
     "DeadlineExceeded",

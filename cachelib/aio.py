@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -30,9 +30,10 @@ from cachelib.model import Name, Op
 from cachelib.nodes import now_ms
 from cachelib.places import Given, Places
 from cachelib.plans import NOT_ASKED, Raw, gutter_ms
-from cachelib.policy import L1, Duration, Level, StoreBudget
+from cachelib.policy import L1, Compare, Duration, Level, StoreBudget
 from cachelib.pool import Pool
 from cachelib.port import Found
+from cachelib.shadow import shadowed
 from cachelib.stores.base import AsyncStore
 from cachelib.transaction import AsyncTransaction, LoopTransaction
 
@@ -57,6 +58,7 @@ class AsyncCache:
         breaker: Breaker | None = None,
         l1: L1 | None = None,
         gutter: Duration | None = None,
+        compare: float | Compare | None = None,
     ) -> None:
         places: Places[AsyncBackend] = Places(backend, async_from_url)
         self.backend: AsyncBackend = places.first
@@ -82,6 +84,7 @@ class AsyncCache:
         )
         self._core = Core(parts)
         self._layout = self._core.layout
+        self._comparer = shadowed(self._core, compare, self._begun)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -116,7 +119,7 @@ class AsyncCache:
                             if raw is not None and plain_hit(raw, time.time() * 1000):
                                 value = lane.unpack(raw, HEADER_BYTES)
                                 if not lane.hit() & HIT_SAMPLE:
-                                    lane.tally.read_seconds.add(time.monotonic() - began)
+                                    lane.sampled(key, raw, time.monotonic() - began)
                                 if lane.near is not None:
                                     lane.keep(key, raw, value, began, stamp)
                                 return value
@@ -237,6 +240,8 @@ class AsyncCache:
 
     async def close(self) -> None:
         """Finish what cancelled calls left behind, then close the connections to the cache."""
+        if self._comparer is not None:
+            self._comparer.stop()
         if self._abandoned:
             await asyncio.wait(set(self._abandoned))
         await self._pool.close()
@@ -256,7 +261,11 @@ class AsyncCache:
             with suppress(CacheUnavailable):
                 await self._pool.execute(name, op)
 
-        task = asyncio.get_running_loop().create_task(execute())
+        self._begun(execute())
+
+    def _begun(self, call: Coroutine[Any, Any, None]) -> None:
+        """Run it beside the callers; `close` waits for its end."""
+        task = asyncio.get_running_loop().create_task(call)
         self._abandoned.add(task)
         task.add_done_callback(self._abandoned.discard)
 

@@ -1,4 +1,7 @@
-"""`Cache`: the face for threads. Each call runs the core to its end in the calling thread."""
+"""`Cache`: the face for threads. Each call runs the core to its end in the calling thread.
+
+Longer than 300 lines because it is what every user reads: half of it is signatures and what they mean.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,12 @@ from cachelib.model import Name, Op
 from cachelib.nodes import now_ms
 from cachelib.places import Given, Places
 from cachelib.plans import NOT_ASKED, Raw, gutter_ms
-from cachelib.policy import L1, Duration, Level, StoreBudget
+from cachelib.policy import L1, Compare, Duration, Level, StoreBudget
 from cachelib.pool import Pool
 from cachelib.port import Found
+from cachelib.shadow import shadowed
 from cachelib.stores.base import Store
-from cachelib.threads import DirectBackend, DirectStore, DirectTransaction, ThreadWorld
+from cachelib.threads import DirectBackend, DirectStore, DirectTransaction, ThreadWorld, in_thread, joined
 from cachelib.transaction import Transaction
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,6 +59,8 @@ class Cache:
         listener: a plain callback for metrics; see `cachelib.metrics`.
         breaker: when a node that does not answer is left alone.
         gutter: while a node of a pool does not answer, another keeps what `eventual` reads load, for so long.
+        compare: hold this share of the hits of `get` and `read` against the store afterwards, such as 1e-4, or a
+            `Compare`; counted in `leasecache_mismatches_total`, logged as `cachelib.compare`. None for none.
         l1: keep decoded values in this process for a moment, for `eventual` reads; None for never.
 
     Raises:
@@ -74,6 +80,7 @@ class Cache:
         breaker: Breaker | None = None,
         l1: L1 | None = None,
         gutter: Duration | None = None,
+        compare: float | Compare | None = None,
     ) -> None:
         places: Places[Backend] = Places(backend, from_url)
         self.backend: Backend = places.first
@@ -98,6 +105,7 @@ class Cache:
         )
         self._core = Core(parts)
         self._layout = self._core.layout
+        self._comparer = shadowed(self._core, compare, in_thread)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -140,7 +148,7 @@ class Cache:
                             if raw is not None and plain_hit(raw, time.time() * 1000):
                                 value = lane.unpack(raw, HEADER_BYTES)
                                 if not lane.hit() & HIT_SAMPLE:
-                                    lane.tally.read_seconds.add(time.monotonic() - began)
+                                    lane.sampled(key, raw, time.monotonic() - began)
                                 if lane.near is not None:
                                     lane.keep(key, raw, value, began, stamp)
                                 return value
@@ -276,6 +284,9 @@ class Cache:
 
     def close(self) -> None:
         """Close the connections to the cache. The store is its owner's to close."""
+        if self._comparer is not None:
+            self._comparer.stop()
+            joined(self._comparer.worker)
         run_now(self._pool.close())
 
     def __enter__(self) -> Self:

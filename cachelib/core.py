@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cachelib.budget import Budget
 from cachelib.call import Call
+from cachelib.comparing import Comparer
 from cachelib.entity import Entity
 from cachelib.errors import CacheUnavailable, ConfigError
 from cachelib.grounds import Grounds
@@ -74,6 +75,7 @@ class Core:
         self.layout = LayoutView(parts.store, parts.world, parts.metrics.tally("*").note, parts.pool.names)
         self.grounds = Grounds(parts.pool, parts.store, parts.namespace)
         self.near = Near(parts.l1)
+        self.comparer: Comparer | None = None
         self.known: dict[Entity, Known] = {}
         for entity in parts.entities:
             self.knows(entity)
@@ -128,7 +130,8 @@ class Core:
         """The hit path of an entity; None where each read has to be thought about."""
         entity, layout = known.entity, view.layout
         view.lanes.pop(entity, None)
-        if layout.mode(entity.name) is Mode.BYPASS or (entity.strong and view.unread):
+        every = self.comparer is not None and self.comparer.every
+        if layout.mode(entity.name) is Mode.BYPASS or (entity.strong and view.unread) or every:
             return None
         self.node.learn(layout)
         trusts = trusts_of(self.node, entity)
@@ -136,6 +139,7 @@ class Core:
         if route is None:
             return None
         lane = Lane(entity, route, known.tally, self.near.shelf(entity, layout.number), trusts)
+        lane.comparer = self.comparer
         view.lanes[entity] = lane
         return lane
 
@@ -171,7 +175,7 @@ class Core:
         if near is not None:
             return near
         plan = await self.plan(view, known.entity, key, text, level)
-        found = await self._look(plan, known, raw)
+        found = await self._look(plan, known, raw, level)
         return found if found is not None else await read(self.call(known, until), plan)
 
     async def view(self, entity: Entity, level: Level) -> View:
@@ -192,7 +196,7 @@ class Core:
         beside = view.layout.gutter(self.namespace, entity.name, text) if gutter_ms else None
         return plan_of(entity, key, names, view.layout.mode(entity.name), level, ground, (beside, gutter_ms))
 
-    async def _look(self, plan: ReadPlan, known: Known, raw: Raw) -> Found | None:
+    async def _look(self, plan: ReadPlan, known: Known, raw: Raw, level: Level) -> Found | None:
         """The hit path, for calls that did not come through a lane, and for what a lane cannot say of its answer."""
         if not may_look(plan):
             return None
@@ -206,6 +210,8 @@ class Core:
         found = hit(raw, plan)
         if found is None:
             known.tally.note("miss")
+        elif self.comparer is not None and raw is not None:
+            self.comparer.offer(known.entity, plan.key, raw, level)
         return found
 
     # --- by hand -----------------------------------------------------------------------------

@@ -13,13 +13,14 @@ from typing import Any, TypeAlias
 from zlib import crc32
 
 from cachelib.breaker import Breaker
+from cachelib.comparing import Comparer
 from cachelib.entity import Entity
 from cachelib.envelope import seen
 from cachelib.errors import CacheUnavailable
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS, Copy, Shelf
 from cachelib.layout import Layout
-from cachelib.metrics import Tally
+from cachelib.metrics import HIT_SAMPLE, Tally
 from cachelib.nodes import Node, now_ms
 from cachelib.pool import Pool
 from cachelib.slots import SLOTS
@@ -47,11 +48,12 @@ class Lane:
     """See the module."""
 
     __slots__ = (
-        *("breaker", "entity", "get", "hit", "local", "near", "packer"),
+        *("breaker", "comparer", "entity", "get", "hit", "local", "near", "packer"),
         *("prefix", "render", "shelf", "tally", "trusts", "unpack"),
     )
 
     def __init__(self, entity: Entity, route: Route, tally: Tally, shelf: Shelf | None, trusts: Trusts = ()) -> None:
+        self.comparer: Comparer | None = None
         self.prefix, self.get, self.breaker = route
         self.trusts = trusts
         """Of a strong entity: what was known of each node when this was made."""
@@ -72,6 +74,12 @@ class Lane:
             return None
         copy = self.near(key if key.__class__ in PLAIN_KEYS else text)
         return copy if copy is not None and time.monotonic() < copy.until else None
+
+    def sampled(self, key: Key, raw: bytes, seconds: float) -> None:
+        """A hit whose number has none of the bits of `HIT_SAMPLE`."""
+        self.tally.read_seconds.add(seconds)
+        if self.comparer is not None:
+            self.comparer.offer(self.entity, key, raw, self.entity.consistency, HIT_SAMPLE + 1)
 
     def keep(self, key: Key, raw: bytes, value: Any, began: float, stamp: int) -> None:
         """Keep the value of a plain hit near. `stamp`: the shelf's, from before the node was asked at `began`."""

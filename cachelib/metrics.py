@@ -19,6 +19,8 @@ READS = "leasecache_reads_total"
 EVENTS = "leasecache_events_total"
 LOADS = "leasecache_loads_total"
 WRITES = "leasecache_writes_total"
+COMPARED = "leasecache_compared_total"
+MISMATCHES = "leasecache_mismatches_total"
 READ_SECONDS = "leasecache_read_seconds"
 LOAD_SECONDS = "leasecache_load_seconds"
 
@@ -28,6 +30,8 @@ HELP: Mapping[str, str] = MappingProxyType(
         EVENTS: "What happened on the way, by event; see EVENT_HELP.",
         LOADS: "Keys that the store was asked for: found, absent or failed.",
         WRITES: "Keys whose change this process told the cache: confirmed or unconfirmed.",
+        COMPARED: "Hits held against the store afterwards, by the level of the read; see Cache(compare=…).",
+        MISMATCHES: "Those of them where the cache still served what the store no longer had, by level.",
         READ_SECONDS: "Duration of reads in seconds; hits are sampled, one of 16; local ones are not timed.",
         LOAD_SECONDS: "Duration of one ask of the store (one or many keys) in seconds.",
     }
@@ -56,6 +60,10 @@ EVENT_HELP: Mapping[str, str] = MappingProxyType(
     }
 )
 
+_LABELS = {
+    **{READS: "source", EVENTS: "event", LOADS: "outcome", WRITES: "outcome"},
+    **{COMPARED: "level", MISMATCHES: "level"},
+}
 HIT_SAMPLE = 15
 """A hit's duration is counted where its number has none of these bits: one of 16."""
 
@@ -173,8 +181,7 @@ class Metrics:
         from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
         tallies = list(self._tallies.values())
-        for metric in (READS, EVENTS, LOADS, WRITES):
-            label = {READS: "source", EVENTS: "event", LOADS: "outcome", WRITES: "outcome"}[metric]
+        for metric, label in _LABELS.items():
             family = CounterMetricFamily(metric.removesuffix("_total"), HELP[metric], labels=["entity", label])
             for tally in tallies:
                 for (name, _, value), counter in list(tally.counters.items()):

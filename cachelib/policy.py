@@ -188,6 +188,26 @@ class L1:
                 raise ConfigError(f"L1.{name} is {value!r}: it takes a whole number of at least 1")
 
 
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Which share of hits is held against the store afterwards (`cachelib.comparing`), and what that may cost.
+
+    `per_s`: so many of them a second, at most. `later`: how long an item must still be served after the store has
+    shown something else, to count as a mismatch: longer than the invalidator usually takes.
+    """
+
+    share: float = 1e-4
+    per_s: float = 10.0
+    later: Duration = "1s"
+
+    def __post_init__(self) -> None:
+        if type(self.share) not in (int, float) or not 0 <= self.share <= 1:
+            raise ConfigError(f"Compare.share is {self.share!r}: it takes a number from 0 to 1, such as 1e-4")
+        if type(self.per_s) not in (int, float) or not 0 < self.per_s < float("inf"):
+            raise ConfigError(f"Compare.per_s is {self.per_s!r}: it takes a number above 0")
+        duration_ms("Compare.later", self.later, least_ms=1, most_ms=600_000)
+
+
 # --- the same, in milliseconds, as the steps take it ------------------------------------------
 
 

@@ -98,6 +98,19 @@ class ThreadFlights:
         return self._flights.get(name) if self._pid == os.getpid() else None
 
 
+def in_thread(call: Coroutine[Any, Any, None]) -> threading.Thread:
+    """Run it to its end in a thread of its own, which does not keep the process alive."""
+    thread = threading.Thread(target=run_now, args=(call,), name="leasecache compare", daemon=True)
+    thread.start()
+    return thread
+
+
+def joined(thread: threading.Thread | None, timeout_s: float = 5.0) -> None:
+    """Wait for its end."""
+    if thread is not None:
+        thread.join(timeout_s)
+
+
 class ThreadWorld:
     """See `World`."""
 

@@ -31,8 +31,8 @@ LAYERS: list[set[str]] = [
     # Handed to the faces: the core never imports them.
     {"envelope", "nodes", "places", "pool", "backends", "stores"},
     {
-        *("asked", "lane", "many", "threads", "loops", "loading", "plans", "call", "view", "grounds", "core"),
-        *("strangers", "commit", "client", "aio", "transaction", "explain", "compare", "truths"),
+        *("asked", "lane", "many", "threads", "loops", "loading", "plans", "call", "view", "grounds", "comparing"),
+        *("core", "shadow", "strangers", "commit", "client", "aio", "transaction", "explain", "compare", "truths"),
     },
     {"testing", "doctor", "cli", "cli_layout", "__main__"},
 ]

@@ -16,7 +16,7 @@ from cachelib import AsyncCache, AsyncTransaction, Cache, Transaction, backends,
 NAMES = {
     *("AsyncCache", "Cache", "Entity", "Row", "Read", "Written", "Explanation", "Codec"),
     *("Transaction", "AsyncTransaction"),
-    *("Eventual", "Strong", "LeasePolicy", "OnFailure", "StoreBudget", "Ttl", "L1"),
+    *("Eventual", "Strong", "LeasePolicy", "OnFailure", "StoreBudget", "Ttl", "L1", "Compare"),
     *("BadKey", "CacheError", "CacheUnavailable", "CommitUnknown", "ConfigError", "DeadlineExceeded", "DecodeError"),
     *("LayoutConflict", "LoadFailed", "LogGap", "MissingExtra", "StoreBudgetExceeded", "StoreError", "Unconfirmed"),
 }
@@ -28,7 +28,7 @@ STORES = {"SqlStore", "AsyncSqlStore", "Installed", "TableStatus"}
 
 BUILD = (
     "backend, *, store=None, entities=(), namespace='lc', budget=None, listener=None, breaker=None, l1=None,"
-    " gutter=None"
+    " gutter=None, compare=None"
 )
 METHODS = {
     "__init__": BUILD,
@@ -68,6 +68,7 @@ FIELDS = {
     "LeasePolicy": ("hold", "wait", "wait_max"),
     "Ttl": ("jitter", "early"),
     "OnFailure": ("read", "write"),
+    "Compare": ("share", "per_s", "later"),
     "StoreBudget": ("at_once", "per_s", "wait"),
 }
 

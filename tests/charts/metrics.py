@@ -29,6 +29,7 @@ def ours() -> dict[str, set[str]]:
         (family,) = collector.collect()
         found[family.name + ("_total" if family.type == "counter" else "")] = labels
     label = {"reads": "source", "events": "event", "loads": "outcome", "writes": "outcome"}
+    label |= {"compared": "level", "mismatches": "level"}
     for name in HELP:
         found[name] = {"entity"} | {other for part, other in label.items() if name == f"leasecache_{part}_total"}
     return found

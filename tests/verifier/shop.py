@@ -35,6 +35,10 @@ READERS, WRITERS = 4, 4
 """For each node."""
 
 
+on_their_way: list[int] = []
+"""Keys whose put has left and not arrived. The shop likes to change them once more meanwhile."""
+
+
 class Late:
     """A backend whose puts are now and then long on their way. That is no bug: networks are so."""
 
@@ -46,17 +50,21 @@ class Late:
         return getattr(self._backend, name)
 
     def execute(self, name: Name, op: Op, now_ms: int) -> Any:
-        self._dawdle([op])
+        self._dawdle([(name, op)])
         return self._backend.execute(name, op, now_ms)
 
     def execute_many(self, batch: Sequence[tuple[Name, Op]], now_ms: int) -> Any:
-        self._dawdle([op for _, op in batch])
+        self._dawdle(batch)
         return self._backend.execute_many(batch, now_ms)
 
     @staticmethod
-    def _dawdle(ops: Sequence[Op]) -> None:
-        if any(isinstance(op, Put) for op in ops) and random.random() < 0.4:
+    def _dawdle(batch: Sequence[tuple[Name, Op]]) -> None:
+        puts = [int(name.rpartition(b":")[2]) for name, op in batch if isinstance(op, Put)]
+        if puts and random.random() < 0.4:
+            on_their_way.extend(puts)
             time.sleep(random.uniform(0, LATE_PUT_S))
+            for key in puts:
+                on_their_way.remove(key)
 
 
 class Shop:
@@ -81,6 +89,7 @@ class Shop:
     def write(self) -> None:
         key = a_key()
         if random.random() < 0.5:
+            key = random.choice([key, *on_their_way])
             with self.store.transaction() as tx:
                 tx.execute(*change(key))
             for _ in range(3):  # while a put from before may still be on its way
