@@ -75,6 +75,8 @@ class Feed:
             # What was polled is not done yet: it must come again.
             self.source.seek(polled.before)
             raise
+        if polled.trouble:  # what waited has had its look; but this was no poll that succeeded
+            raise StoreError(polled.trouble)
 
     def _rest(self) -> list[Work]:
         """Too much waits: nothing is read until some of it is done (I10)."""

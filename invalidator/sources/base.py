@@ -81,7 +81,8 @@ class Polled:
 
     `watermark_us` is the store's clock up to which every commit of the partitions read here is in this or an
     earlier poll; None where that is not known. `poison`: what between the positions could not be read.
-    `placed`: it is settled which partitions are read here; perhaps none.
+    `placed`: it is settled which partitions are read here; perhaps none. `trouble`: why there may be more that did
+    not come, where the source knows; "" otherwise.
     """
 
     events: tuple[Event, ...]
@@ -90,6 +91,7 @@ class Polled:
     watermark_us: int | None = None
     poison: tuple[Poison, ...] = ()
     placed: bool = True
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,8 +87,16 @@ class KafkaSource:
         watermark_us = self._records.watermark_us(self._parts, self._side.sizes)
         member, _ = self._place
         placed = member is not None and member.joined
+        if batches:
+            self._watch.trouble = ""  # they answer again
         return Polled(
-            tuple(reading.events), before, self._positions(), watermark_us, tuple(reading.poison), placed=placed
+            tuple(reading.events),
+            before,
+            self._positions(),
+            watermark_us,
+            tuple(reading.poison),
+            placed=placed,
+            trouble=self._watch.trouble,
         )
 
     def _positions(self) -> dict[str, str]:
