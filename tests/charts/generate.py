@@ -48,6 +48,7 @@ RULES: dict[str, dict[str, Any]] = {
         "patternProperties": {r"^[a-z_][a-z0-9_]*\.py$": {"type": "string"}},
     },
     "relay.resources": _ANY,
+    "verifier.resources": _ANY,
     "resources": _ANY,
     "podSecurityContext": _ANY,
     "securityContext": _ANY,

@@ -124,6 +124,18 @@ def _of_staleness() -> Iterator[Case]:
     yield Case("visibility is not scraped", (), {slow: None, count: None})
     yield Case("a node lags", ("InvalidationLagHigh",), {_node("lag_seconds"): level(45)})
     yield Case("a node lags for a minute", (), {_node("lag_seconds"): after(29, "0.8x{m}", "45x5")})
+    late = {"1.0": 0.0, "30.0": 10.0, "60.0": 1000.0, "+Inf": 1000.0}
+    connector = {
+        f'invalidator_visibility_seconds_bucket{{{NODE},le="{bound}"}}': rising(n) for bound, n in late.items()
+    }
+    yield Case(
+        "a node lags behind a connector's topics, which prove no time",
+        ("InvalidationLagHigh", "StalenessBudgetBurnFast"),
+        {_node("lag_seconds"): None, **connector},
+    )
+    quick = {**connector, f'invalidator_visibility_seconds_bucket{{{NODE},le="1.0"}}': rising(1000)}
+    quick[f'invalidator_visibility_seconds_bucket{{{NODE},le="30.0"}}'] = rising(1000)
+    yield Case("a connector's topics, and no lag", (), {_node("lag_seconds"): None, **quick})
     yield Case("a node that was given up lags", (), {
         _node("lag_seconds"): level(4500), _node("node_counts"): after(27, "1x{m}", "0x9"),
     })  # fmt: skip

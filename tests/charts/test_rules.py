@@ -46,6 +46,7 @@ def test_promtool_finds_nothing_in_the_file_nor_in_what_is_rendered(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # on a busy machine
 def test_exactly_the_right_alerts_fire(tmp_path: Path) -> None:
     """About seventy cases; promtool does one after the other, so two of it run side by side."""
     require("promtool")

@@ -166,7 +166,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
-{{/* A pod: (dict "root" $ "role" "daemon" or "relay" "resources" …). */}}
+{{/* A pod: (dict "root" $ "role" "daemon", "relay" or "verifier" "resources" …). */}}
 {{- define "invalidator.pod" -}}
 {{- $values := .root.Values -}}
 {{- $daemon := eq .role "daemon" -}}
@@ -231,7 +231,7 @@ spec:
     - name: invalidator
       image: {{ include "invalidator.image" .root | quote }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
-      command: [invalidator, {{ ternary "run" "relay" $daemon }}, --config, /etc/invalidator/invalidator.toml]
+      command: [invalidator, {{ get (dict "daemon" "run" "relay" "relay" "verifier" "verify") .role }}, --config, /etc/invalidator/invalidator.toml]
       workingDir: /app
       {{- with $values.securityContext }}
       securityContext:
