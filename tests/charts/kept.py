@@ -1,4 +1,4 @@
-"""Folders that take long to make, made once and kept between runs: `$XDG_CACHE_HOME/leasecache`, else the tree's `build/`.
+"""Folders that take long to make, made once and kept: in `$XDG_CACHE_HOME/leasecache`, else the tree's `build/`.
 
 A folder is named after what goes into it, so a change of version makes it anew. One that exists is complete: it is
 filled under another name and then renamed, under a lock that parallel runs wait for.

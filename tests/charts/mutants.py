@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_BRANCH = re.compile(r"\{\{-? *(?P<word>else if|if|with|range) +(?P<vars>(?:\$\w+, *)?\$\w+ *:= *)?(?P<what>.*?) *-?\}\}")
+_BRANCH = re.compile(
+    r"\{\{-? *(?P<word>else if|if|with|range) +(?P<vars>(?:\$\w+, *)?\$\w+ *:= *)?(?P<what>.*?) *-?\}\}"
+)
 _NEVER = {"if": "false", "else if": "false", "with": "false", "range": "list"}
 
 

@@ -12,7 +12,6 @@ import yaml
 from tests.charts.generate import CHART
 from tests.charts.image import ROOT, Image, stages, steps
 
-
 pytestmark = pytest.mark.timeout(300)  # building the image takes its time on a busy machine
 
 

