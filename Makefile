@@ -31,6 +31,13 @@ lint: $(READY)  ## linter and types
 charts: $(READY)  ## the chart's suites and its objects against their schemas (its tools are built the first time: minutes)
 	$(PY) -m pytest -m charts tests/charts $(ARGS)
 
+.PHONY: kube gameday
+kube: $(READY)  ## the chart on a real API server, its pods real processes (the control plane is built the first time)
+	$(PY) -m pytest -m kube tests/charts $(ARGS)
+
+gameday: $(READY)  ## incidents on real servers: alerts in time, ended by the runbook (GAMEDAY_FACTOR; ARGS=--short)
+	$(PY) -m tests.gameday $(ARGS)
+
 model: $(READY)  ## search the pure machines exhaustively, on the big bounds (minutes)
 	$(PY) -m tests.model.search --big $(ARGS)
 
