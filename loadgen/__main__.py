@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from loadgen.cli.cache import sizing, stampede
 from loadgen.cli.capacity import calibration, search
 from loadgen.cli.ending import one_sentence
 from loadgen.cli.records import comparison, known, report
@@ -81,7 +82,7 @@ def faults(backend: str, seconds: float, seed: int, json_path: Path | None, debu
         sys.exit(kill_test(backend, seconds, seed, json_path))
 
 
-for _command in (run, search, consistency, calibration, comparison, report, known):
+for _command in (run, search, consistency, stampede, sizing, calibration, comparison, report, known):
     cli.add_command(_command)
 
 

@@ -47,7 +47,7 @@ def gathered(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 the_target = gathered(
-    click.option("--workload", "-w", default="ycsb-a", help="A preset, or a TOML file.", show_default=True),
+    click.option("--workload", "-w", default="ycsb-b", help="A preset, or a TOML file.", show_default=True),
     click.option("--keys", type=click.IntRange(1), help="Instead of the workload's."),
     click.option("--target", type=click.Choice(["library", "wire", "null"]), default="library", show_default=True),
     click.option("--backend", type=click.Choice(["redis", "memcached"]), help="Started for the run.  [redis]"),

@@ -24,7 +24,7 @@ from loadgen.page.trials import HEAD, cells, page_of_trials
 from loadgen.result import RunResult
 from loadgen.trials import Trials, attempt, save_trials
 
-TRIAL = {"rate": 100.0, "seconds": 12.0, "warmup": 0.0, "keys": 500, "threads": 2, "processes": 2, "workload": "ycsb-a"}
+TRIAL = {"rate": 400.0, "seconds": 12.0, "warmup": 0.0, "keys": 500, "threads": 2, "processes": 2, "workload": "ycsb-b"}
 TRIAL |= {"strong_share": 0.5, "behind_share": 0.5, "probe_rate": 4.0, "origin_ms": 10.0}
 """What `consistency` runs unless told: few keys, much written, loads that take a while."""
 

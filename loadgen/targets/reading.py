@@ -42,9 +42,7 @@ def read_rows(lane: Lane, subject: Sizes, thread: int) -> bytes:
     return table.tobytes()
 
 
-def write_row(
-    at: Sequence[int], how: How, *, gone: bool, result: Result, times: tuple[int, int]
-) -> tuple[int, ...]:
+def write_row(at: Sequence[int], how: How, *, gone: bool, result: Result, times: tuple[int, int]) -> tuple[int, ...]:
     """`WRITE_FIELDS`; `at`: subject, key and stamp."""
     return (*at, how, int(gone), result.status, result.version, *times)
 
