@@ -21,7 +21,8 @@ NAMES = {
     *("LayoutConflict", "LoadFailed", "LogGap", "MissingExtra", "StoreBudgetExceeded", "StoreError", "Unconfirmed"),
 }
 BACKENDS = {
-    *("Redis", "AsyncRedis", "Memcached", "AsyncMemcached", "Memory", "AsyncMemory"),
+    *("Redis", "AsyncRedis", "RedisCluster", "AsyncRedisCluster"),
+    *("Memcached", "AsyncMemcached", "Memory", "AsyncMemory"),
     *("Backend", "AsyncBackend", "Capability", "from_url", "async_from_url"),
 }
 STORES = {"SqlStore", "AsyncSqlStore", "Installed", "TableStatus"}

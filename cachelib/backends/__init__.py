@@ -15,27 +15,30 @@ from cachelib.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from cachelib.backends.memcached import AsyncMemcached, Memcached
-    from cachelib.backends.redis import AsyncRedis, Redis
+    from cachelib.backends.redis import AsyncRedis, AsyncRedisCluster, Redis, RedisCluster
 
 __all__ = [
     "AsyncBackend",
     "AsyncMemcached",
     "AsyncMemory",
     "AsyncRedis",
+    "AsyncRedisCluster",
     "Backend",
     "Capability",
     "Memcached",
     "Memory",
     "Redis",
+    "RedisCluster",
     "async_from_url",
     "from_url",
 ]
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
+_CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Redis", "AsyncRedis"):
+    if name in ("Redis", "AsyncRedis", "RedisCluster", "AsyncRedisCluster"):
         from cachelib.backends import redis  # the extra may be missing
 
         return getattr(redis, name)
@@ -53,6 +56,8 @@ def from_url(url: str) -> Backend:
     scheme = _scheme(url)
     if scheme in _REDIS_SCHEMES:
         made: Backend = __getattr__("Redis")(url)
+    elif scheme in _CLUSTER_SCHEMES:
+        made = __getattr__("RedisCluster")(url)
     elif scheme == "memcached":
         made = __getattr__("Memcached")(url)
     else:
@@ -65,6 +70,8 @@ def async_from_url(url: str) -> AsyncBackend:
     scheme = _scheme(url)
     if scheme in _REDIS_SCHEMES:
         made: AsyncBackend = __getattr__("AsyncRedis")(url)
+    elif scheme in _CLUSTER_SCHEMES:
+        made = __getattr__("AsyncRedisCluster")(url)
     elif scheme == "memcached":
         made = __getattr__("AsyncMemcached")(url)
     else:
@@ -74,9 +81,9 @@ def async_from_url(url: str) -> AsyncBackend:
 
 def _scheme(url: str) -> str:
     scheme = urlsplit(url).scheme
-    if scheme not in (*_REDIS_SCHEMES, "memcached", "memory"):
+    if scheme not in (*_REDIS_SCHEMES, *_CLUSTER_SCHEMES, "memcached", "memory"):
         raise ConfigError(
             f"cache URL scheme {scheme!r} is unknown: give redis://host:port/0, rediss://…, unix://…,"
-            " memcached://host:port or memory://"
+            " redis+cluster://host:port, memcached://host:port or memory://"
         )
     return scheme

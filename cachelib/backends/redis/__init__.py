@@ -8,6 +8,7 @@ except ImportError as cause:
     raise MissingExtra("the Redis backend needs redis-py: pip install 'leasecache[redis]'") from cause
 
 from cachelib.backends.redis.backend import AsyncRedis, Redis
+from cachelib.backends.redis.cluster_backend import AsyncRedisCluster, RedisCluster
 from cachelib.backends.redis.settings import Settings
 
-__all__ = ["Redis", "AsyncRedis", "Settings"]
+__all__ = ["Redis", "AsyncRedis", "RedisCluster", "AsyncRedisCluster", "Settings"]
