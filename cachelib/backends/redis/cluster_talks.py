@@ -27,6 +27,8 @@ class ClusterTalks(Talks):
 
     def get_each(self, names: Sequence[Name]) -> Talk[list[object]]:
         """The reply to GET for each name; a refusal stands in its place."""
+        if not names:
+            return []
         replies = yield [(b"GET", name) for name in names]
         return list(replies)
 
