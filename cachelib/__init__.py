@@ -8,6 +8,7 @@ from cachelib.commit import Written
 from cachelib.entity import Entity
 from cachelib.errors import (
     BadKey,
+    BadToken,
     CacheError,
     CacheUnavailable,
     CommitUnknown,
@@ -25,12 +26,15 @@ from cachelib.errors import (
 from cachelib.explain import Explanation
 from cachelib.model import Row
 from cachelib.policy import L1, Compare, Eventual, LeasePolicy, OnFailure, StoreBudget, Strong, Ttl
+from cachelib.sessions import AsyncSession, Session
 from cachelib.transaction import AsyncTransaction, Transaction
 
 __all__ = [
     "AsyncCache",
+    "AsyncSession",
     "AsyncTransaction",
     "BadKey",
+    "BadToken",
     "Cache",
     "CacheError",
     "CacheUnavailable",
@@ -52,6 +56,7 @@ __all__ = [
     "OnFailure",
     "Read",
     "Row",
+    "Session",
     "StoreBudget",
     "StoreBudgetExceeded",
     "StoreError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -33,6 +33,7 @@ from cachelib.plans import NOT_ASKED, Raw, gutter_ms
 from cachelib.policy import L1, Compare, Duration, Level, StoreBudget
 from cachelib.pool import Pool
 from cachelib.port import Found
+from cachelib.sessions import AsyncSession, seal_keys
 from cachelib.shadow import shadowed
 from cachelib.stores.base import AsyncStore
 from cachelib.transaction import AsyncTransaction, LoopTransaction
@@ -59,6 +60,7 @@ class AsyncCache:
         l1: L1 | None = None,
         gutter: Duration | None = None,
         compare: float | Compare | None = None,
+        session_key: bytes | Sequence[bytes] = (),
     ) -> None:
         places: Places[AsyncBackend] = Places(backend, async_from_url)
         self.backend: AsyncBackend = places.first
@@ -85,6 +87,7 @@ class AsyncCache:
         self._core = Core(parts)
         self._layout = self._core.layout
         self._comparer = shadowed(self._core, compare, self._begun)
+        self._seal_keys = seal_keys(session_key)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -171,6 +174,10 @@ class AsyncCache:
         """See `Cache.explain`."""
         plan, raw = await self._core.look(entity, key_of(entity, key, named))
         return explain(plan, raw, now_ms())
+
+    def session(self, token: str | None = None) -> AsyncSession:
+        """See `Cache.session`."""
+        return AsyncSession(self._core, token, self._seal_keys, self._store)
 
     async def _read(
         self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None, raw: Raw = NOT_ASKED

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -36,6 +36,7 @@ from cachelib.plans import NOT_ASKED, Raw, gutter_ms
 from cachelib.policy import L1, Compare, Duration, Level, StoreBudget
 from cachelib.pool import Pool
 from cachelib.port import Found
+from cachelib.sessions import Session, seal_keys
 from cachelib.shadow import shadowed
 from cachelib.stores.base import Store
 from cachelib.threads import DirectBackend, DirectStore, DirectTransaction, ThreadWorld, in_thread, joined
@@ -61,6 +62,7 @@ class Cache:
         gutter: while a node of a pool does not answer, another keeps what `eventual` reads load, for so long.
         compare: hold this share of the hits of `get` and `read` against the store afterwards, such as 1e-4, or a
             `Compare`; counted in `leasecache_mismatches_total`, logged as `cachelib.compare`. None for none.
+        session_key: at least 16 random bytes that session tokens are sealed with; of several the first seals.
         l1: keep decoded values in this process for a moment, for `eventual` reads; None for never.
 
     Raises:
@@ -81,6 +83,7 @@ class Cache:
         l1: L1 | None = None,
         gutter: Duration | None = None,
         compare: float | Compare | None = None,
+        session_key: bytes | Sequence[bytes] = (),
     ) -> None:
         places: Places[Backend] = Places(backend, from_url)
         self.backend: Backend = places.first
@@ -106,6 +109,7 @@ class Cache:
         self._core = Core(parts)
         self._layout = self._core.layout
         self._comparer = shadowed(self._core, compare, in_thread)
+        self._seal_keys = seal_keys(session_key)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -195,6 +199,14 @@ class Cache:
         """What the item is, and why the next read would hit, miss or wait."""
         plan, raw = run_now(self._core.look(entity, key_of(entity, key, named)))
         return explain(plan, raw, now_ms())
+
+    def session(self, token: str | None = None) -> Session:
+        """Reads that see the session's own writes and never go back; with a `token`, as another process left off.
+
+        Raises:
+            BadToken: it is damaged, of a later program, or not sealed with a `session_key` of this cache.
+        """
+        return Session(self._core, token, self._seal_keys, self._store)
 
     def _read(
         self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None, raw: Raw = NOT_ASKED

@@ -22,6 +22,7 @@ from cachelib.metrics import WRITES
 from cachelib.model import Claim, Op, Put, Release, Revoke, RowChange, Token, Version
 from cachelib.steps import WritePlan, lives_of, settle
 from cachelib.strangers import refuse_strangers
+from cachelib.writes import Writes
 
 THROUGH_KEYS_MAX = 200
 """A transaction that changes more keys of an entity voids them instead of reading them all again."""
@@ -66,8 +67,8 @@ class _Step:
     op: Op
 
 
-async def commit(core: Core, tx: OpenTransaction) -> Written:
-    """Commit and tell the cache.
+async def commit(core: Core, tx: OpenTransaction, writes: Writes | None = None) -> Written:
+    """Commit and tell the cache. `writes`: where to report for a session.
 
     Raises:
         Unconfirmed: committed, but an entity demands confirmation and the cache did not answer.
@@ -79,7 +80,7 @@ async def commit(core: Core, tx: OpenTransaction) -> Written:
     await refuse_strangers(core, tables)
     concerned = [known for known in list(core.known.values()) if concerns(known.entity, tables)]
     if changes is None:
-        return await _commit_bulk(core, tx, concerned)
+        return await _commit_bulk(core, tx, concerned, writes or Writes())
     found = coalesce(e for change in changes for known in concerned for e in effects(known.entity, change))
     call = Call(
         node=core.node,
@@ -90,17 +91,20 @@ async def commit(core: Core, tx: OpenTransaction) -> Written:
         abandon=core.parts.abandon,
     )
     steps: list[_Step] = []
+    writes = writes or Writes()
     try:
         await _prepare(core, tx, call, found, steps)
     except BaseException:
         await _release_claims(core, call, steps)
         raise
+    writes.sent(found)
     try:
         await tx.commit()
     except CommitUnknown:
         await _after_unknown(core, call, steps)
         raise
     except CacheError:
+        writes.refused()
         await _release_claims(core, call, steps)
         raise
     except BaseException:  # cancelled in the middle of it: nobody knows how it ended, and nobody may wait
@@ -108,8 +112,9 @@ async def commit(core: Core, tx: OpenTransaction) -> Written:
         _leave_behind(core, call, _revoking(steps))
         _drop_copies(core, steps)
         raise
+    writes.done()
     version = max((change.version or 0 for change in changes), default=0)
-    return await _tell(core, call, steps, version)
+    return await _tell(core, call, steps, version, writes)
 
 
 # --- before the commit -----------------------------------------------------------------------
@@ -191,7 +196,7 @@ async def _release_claims(core: Core, call: Call, steps: Sequence[_Step]) -> Non
 # --- after the commit ------------------------------------------------------------------------
 
 
-async def _tell(core: Core, call: Call, steps: Sequence[_Step], version: Version) -> Written:
+async def _tell(core: Core, call: Call, steps: Sequence[_Step], version: Version, writes: Writes) -> Written:
     try:
         answered = await _settle_all(core, call, steps)
     except BaseException:  # cancelled: the commit stands, so the cache should hear of it all the same
@@ -201,6 +206,7 @@ async def _tell(core: Core, call: Call, steps: Sequence[_Step], version: Version
         _drop_copies(core, steps)
     for step, told in zip(steps, answered, strict=True):
         step.known.tally.add(WRITES, "outcome", "confirmed" if told else "unconfirmed")
+    writes.confirmed(step.effect for step, told in zip(steps, answered, strict=True) if told)
     missed = [step for step, told in zip(steps, answered, strict=True) if not told]
     for step in missed:
         if step.known.entity.confirm:
@@ -264,9 +270,10 @@ def _leave_behind(core: Core, call: Call, steps: Sequence[_Step]) -> None:
             call.abandon(name, step.op)
 
 
-async def _commit_bulk(core: Core, tx: OpenTransaction, concerned: Sequence[Known]) -> Written:
+async def _commit_bulk(core: Core, tx: OpenTransaction, concerned: Sequence[Known], writes: Writes) -> Written:
     """Too many rows to name, or a truncate: new epochs, current before the acknowledgement."""
     entities = [known.entity for known in concerned]
+    writes.sent(None)
     try:
         await tx.commit()
     except CommitUnknown:

@@ -2,6 +2,8 @@
 
 Everything that waits is awaited; `client.py` runs it to its end in the calling thread, `aio.py`
 awaits it. The hit path returns before any of this is entered.
+
+Longer than 300 lines because a call is followed through it from its key to its answer.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from cachelib.call import Call
 from cachelib.comparing import Comparer
 from cachelib.entity import Entity
 from cachelib.errors import CacheUnavailable, ConfigError
-from cachelib.grounds import Grounds
+from cachelib.grounds import Grounds, Where
+from cachelib.history import History
 from cachelib.keys import Key, check_namespace
 from cachelib.l1 import Near
 from cachelib.lane import Faces, Lane, trusts_of, way
@@ -154,29 +157,38 @@ class Core:
     # --- reads -------------------------------------------------------------------------------
 
     async def read(
-        self, entity: Entity, key: Key, level: Level | None, deadline: Duration | None, raw: Raw = NOT_ASKED
+        self,
+        entity: Entity,
+        key: Key,
+        level: Level | None,
+        deadline: Duration | None,
+        raw: Raw = NOT_ASKED,
+        history: History | None = None,
     ) -> Found:
-        """One read, timed and counted. `raw`: what the hit path was answered a moment ago."""
+        """One read, timed and counted. `raw`: what the hit path was answered a moment ago; `history`: its session's."""
         known, began = self.knows(entity), time.monotonic()
         until = None if deadline is None else began + duration_ms("deadline", deadline) / 1000
         source = "error"
         try:
-            found = await self._read(known, key, level_of(entity, level), until, raw)
+            found = await self._read(known, key, level_of(entity, level), until, raw, history)
             source = found.source
             return found
         finally:
             known.tally.add(READS, "source", source)
             known.tally.read_seconds.add(time.monotonic() - began)
 
-    async def _read(self, known: Known, key: Key, level: Level, until: float | None, raw: Raw) -> Found:
+    async def _read(
+        self, known: Known, key: Key, level: Level, until: float | None, raw: Raw, history: History | None
+    ) -> Found:
         text = known.entity.text(key)
         view = await self.view(known.entity, level)
-        near = nearby(view, known.entity, key, text, level)
+        near = nearby(view, known.entity, key, text, level) if history is None else None
         if near is not None:
             return near
-        plan = await self.plan(view, known.entity, key, text, level)
-        found = await self._look(plan, known, raw, level)
-        return found if found is not None else await read(self.call(known, until), plan)
+        plan = await self.plan(view, known.entity, key, text, level, history)
+        found = await self._look(plan, known, raw, level) or await read(self.call(known, until), plan)
+        plan.record(found)
+        return found
 
     async def view(self, entity: Entity, level: Level) -> View:
         """The layout that a read of this level may work by (I13)."""
@@ -188,11 +200,15 @@ class Core:
             view = await self.layout.leased()
         return view
 
-    async def plan(self, view: View, entity: Entity, key: Key, text: bytes, level: Level) -> ReadPlan:
+    async def plan(
+        self, view: View, entity: Entity, key: Key, text: bytes, level: Level, history: History | None = None
+    ) -> ReadPlan:
         """Everything about a read that does not depend on what the cache answers."""
         names = self.names(view, entity, text)
-        ground = FREE if isinstance(level, Eventual) else await self.grounds.of(entity, level, names[0])
-        gutter_ms = self.parts.gutter_ms
+        plain = history is None and isinstance(level, Eventual)
+        where = Where(text, names, view.layout.number)
+        ground = FREE if plain else await self.grounds.of(entity, level, where, history)
+        gutter_ms = self.parts.gutter_ms if plain else 0
         beside = view.layout.gutter(self.namespace, entity.name, text) if gutter_ms else None
         return plan_of(entity, key, names, view.layout.mode(entity.name), level, ground, (beside, gutter_ms))
 

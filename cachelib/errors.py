@@ -18,6 +18,10 @@ class BadKey(CacheError, ValueError):
     """A key does not fit its entity's template. Nothing was sent."""
 
 
+class BadToken(CacheError, ValueError):
+    """A session token is damaged, of a later program, or not sealed by this one: begin a session without it."""
+
+
 class MissingExtra(CacheError, ImportError):
     """An optional package is needed: install the extra that the message names."""
 

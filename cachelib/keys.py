@@ -278,7 +278,7 @@ def _hashed(raw: bytes) -> bytes:
 
 
 def check_namespace(namespace: str) -> None:
-    """Raises `ConfigError`."""
+    """Raise `ConfigError` where it cannot stand before every name."""
     plain = namespace.replace("-", "").replace("_", "").replace(".", "")
     if not namespace or len(namespace) > NAMESPACE_MAX or not plain.isalnum() or not plain.isascii():
         raise ConfigError(f"namespace is {namespace!r}: it takes 1 to {NAMESPACE_MAX} letters, digits and -_.")

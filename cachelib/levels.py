@@ -7,7 +7,8 @@ steps keep it. PROTOCOL.md, "Levels", has the promises and the reasons.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from cachelib.model import ANY, Requirement
 
@@ -15,6 +16,10 @@ from cachelib.model import ANY, Requirement
 def always() -> bool:
     """Of a read to which it does not matter which start of a server answers."""
     return True
+
+
+def nothing(found: object) -> None:
+    """Of a read that nobody keeps account of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,14 @@ class Ground:
     """What an item has to be to serve."""
     holds: Callable[[], bool] = always
     """The start of the server that this is about still is the one that answers."""
+    also: Requirement = ANY
+    """What an item has to be besides; where one that serves is not, the store is asked."""
+    stale: bool = True
+    """Content that is no longer fresh may be shown, if nothing else forbids it."""
+    joins_from_us: int = 0
+    """Loads of other calls may be joined that began then or later."""
+    record: Callable[[Any], None] = nothing
+    """Told what was found, when the read has ended."""
     proven: bool = True
     """False: nothing can be known of the node, so what it has may not be served."""
 
@@ -49,3 +62,20 @@ def strong_ground(caught_up: bool, since_us: int | None, holds: Callable[[], boo
     if since_us is None:
         return NO_GROUND
     return Ground(Requirement(min_as_of_us=since_us), holds)
+
+
+def strong_in_session(ground: Ground, least_us: int) -> Ground:
+    """A strong read shows every confirmed write anyhow; `least_us` stands for this session's that were not."""
+    if not least_us:
+        return ground
+    least_us = max(least_us, ground.requirement.min_as_of_us or 0)
+    return replace(ground, requirement=Requirement(min_as_of_us=least_us))
+
+
+def session_ground(asks: Requirement, least_us: int) -> Ground:
+    """What a session may be shown: what it asks for, and (where it has seen anything) nothing that is not fresh.
+
+    `least_us`: a load of another call that this read joins must have begun then or later, whatever the item has to
+    be: it may have begun before this session saw what the item holds.
+    """
+    return Ground(asks, stale=asks == ANY and not least_us, joins_from_us=least_us)

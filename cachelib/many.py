@@ -12,6 +12,7 @@ from cachelib.drivers import AskingPort, lockstep
 from cachelib.entity import Entity
 from cachelib.envelope import plain_values
 from cachelib.errors import CacheError, CacheUnavailable
+from cachelib.history import History
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS
 from cachelib.lane import Lane
@@ -98,8 +99,12 @@ async def read_many(
     level: Level | None,
     deadline: Duration | None,
     raws: Mapping[bytes, bytes | None] = NOTHING_ASKED,
+    history: History | None = None,
 ) -> list[Found]:
-    """The long answers, in the order asked. `raws`: what the hit path was answered a moment ago, by text."""
+    """The long answers, in the order asked. `raws`: what the hit path was answered a moment ago, by text.
+
+    `history`: that of the session that they belong to.
+    """
     known, began = core.knows(entity), time.monotonic()
     until = None if deadline is None else began + duration_ms("deadline", deadline) / 1000
     level = level_of(entity, level)
@@ -108,17 +113,19 @@ async def read_many(
     found: dict[bytes, Found] = {}
     plans: dict[bytes, ReadPlan] = {}
     for key, text in zip(keys, texts, strict=True):
-        near = nearby(view, entity, key, text, level)
+        near = nearby(view, entity, key, text, level) if history is None else None
         if near is not None:
             found[text] = near
         elif text not in plans:
-            plans[text] = await core.plan(view, entity, key, text, level)
+            plans[text] = await core.plan(view, entity, key, text, level, history)
     found |= await _look_many(core, plans, raws)
     missing = [text for text in plans if text not in found]
     for _ in missing:
         known.tally.note("miss")
     found |= await _read_missing(core, known, plans, missing, until)
     known.tally.read_seconds.add(time.monotonic() - began)
+    for text, plan in plans.items():
+        plan.record(found[text])
     for text in found:
         known.tally.add(READS, "source", found[text].source)
     return [found[text] for text in texts]

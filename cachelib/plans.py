@@ -7,6 +7,7 @@ from typing import TypeAlias
 from cachelib.entity import Entity
 from cachelib.envelope import decode_hit
 from cachelib.errors import ConfigError, DecodeError
+from cachelib.item import serves
 from cachelib.keys import Key
 from cachelib.levels import FREE, Ground
 from cachelib.model import Kind, Name
@@ -42,8 +43,11 @@ def plan_of(
         proven=ground.proven,
         strong=strong,
         mode=mode,
-        stale=not strong and entity.lives.stale_ttl_ms > 0,
+        stale=ground.stale and not strong and entity.lives.stale_ttl_ms > 0,
+        also=ground.also,
         joins=not strong,
+        joins_from_us=ground.joins_from_us,
+        record=ground.record,
         store_when_down=not raises,
         gutter=gutter[0] if isinstance(level, Eventual) else None,
         gutter_ms=gutter[1],
@@ -84,7 +88,7 @@ def hit(raw: bytes | None, plan: ReadPlan) -> Found | None:
     now = now_ms()
     try:
         item = decode_hit(raw, plan.requirement, now)
-        if item is None or not plan.holds():
+        if item is None or not plan.holds() or not serves(item, plan.also):
             return None
         if item.content.kind is Kind.ABSENCE:
             return Found(None, False, item.version, "hit", item.as_of_us)

@@ -32,6 +32,8 @@ class Found:
     as_of_us: int = 0
     content: Content | None = None
     """What was loaded, as it is kept: whoever joins this flight decodes a value of its own."""
+    kept: bool = False
+    """Of what another call loaded: the node has it, too."""
 
 
 @dataclass(frozen=True, slots=True)

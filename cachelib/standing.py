@@ -67,7 +67,7 @@ class Standing:
     async def strong(self, namespace: str, entity: str, now_us: Callable[[], Awaitable[int]]) -> Ground:
         """What a strong read stands on. `now_us` asks the store's clock."""
         try:
-            trust = await self._current()
+            trust = await self.current()
             if trust is None:
                 return NO_GROUND
             if entity not in trust.caught_up:
@@ -99,7 +99,7 @@ class Standing:
         trust.note = note
         trust.caught_up |= note.entities
 
-    async def _current(self) -> Trust | None:
+    async def current(self) -> Trust | None:
         """The start that answers; None where the node does not tell."""
         if not self._watching:
             self._watching = True

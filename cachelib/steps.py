@@ -15,7 +15,7 @@ from typing import Any
 
 from cachelib.errors import CacheError, CacheUnavailable, DecodeError, LaterCodec, LoadFailed, StoreBudgetExceeded
 from cachelib.item import may_serve_stale, serves
-from cachelib.levels import always
+from cachelib.levels import always, nothing
 from cachelib.model import (
     ANY,
     Answer,
@@ -68,7 +68,13 @@ class ReadPlan:
     mode: Mode = Mode.ON
     stale: bool = True
     """Content that is no longer fresh may be shown while another loads, or when the store fails."""
+    also: Requirement = ANY
+    """What an item has to be besides; where one that serves is not, the store is asked."""
     joins: bool = True
+    joins_from_us: int = 0
+    """Only a load that began then (the store's clock) or later."""
+    record: Callable[[Found], None] = nothing
+    """Told how the read ended."""
     store_when_down: bool = True
     """Ask the store when the node cannot be reached, instead of raising."""
     gutter: Name | None = None
@@ -84,7 +90,7 @@ class ReadPlan:
     @property
     def shows_stale(self) -> bool:
         """A strong read, or one that asks for something as new as it knows of, is never shown stale content."""
-        return self.stale and not self.strong and self.requirement == ANY
+        return self.stale and not self.strong and self.requirement == self.also == ANY
 
 
 async def read(port: Port, plan: ReadPlan) -> Found:
@@ -110,9 +116,9 @@ async def _join(port: Port, plan: ReadPlan) -> Found | None:
     if landing is None or landing.content is None:
         return None
     item = Item(landing.content, version=landing.version, as_of_us=landing.as_of_us)
-    if not serves(item, plan.requirement):  # it may have begun before what this read has to see
-        return None
-    return _found(plan, item, "joined")
+    if item.as_of_us < plan.joins_from_us or not (serves(item, plan.requirement) and serves(item, plan.also)):
+        return None  # it may have begun before what this read has to see
+    return replace(_found(plan, item, "joined"), kept=landing.source == "filled")
 
 
 async def _read_through(port: Port, plan: ReadPlan) -> Found:
@@ -123,6 +129,8 @@ async def _read_through(port: Port, plan: ReadPlan) -> Found:
             case Hit(item):
                 if not plan.holds():  # a server that came back with old data may have answered
                     port.note("server_changed")
+                    return await _past(port, plan)
+                if not serves(item, plan.also):
                     return await _past(port, plan)
                 try:
                     return _found(plan, item, "hit")
@@ -267,7 +275,7 @@ async def _release(port: Port, plan: ReadPlan, token: Token) -> None:
 
 
 def _after_failed_load(port: Port, plan: ReadPlan, item: Item) -> Found | None:
-    if serves(item, plan.requirement):  # it was only to be refreshed early
+    if _serves(plan, item):  # it was only to be refreshed early
         try:
             return _found(plan, item, "hit")
         except DecodeError:
@@ -276,7 +284,11 @@ def _after_failed_load(port: Port, plan: ReadPlan, item: Item) -> Found | None:
 
 
 def _has_something_to_show(port: Port, plan: ReadPlan, item: Item) -> bool:
-    return serves(item, plan.requirement) or (plan.shows_stale and may_serve_stale(item, port.now_ms()))
+    return _serves(plan, item) or (plan.shows_stale and may_serve_stale(item, port.now_ms()))
+
+
+def _serves(plan: ReadPlan, item: Item) -> bool:
+    return plan.holds() and serves(item, plan.requirement) and serves(item, plan.also)
 
 
 def _stale(port: Port, plan: ReadPlan, item: Item) -> Found | None:

@@ -26,13 +26,14 @@ LAYERS: list[set[str]] = [
     {"policy", "keys", "codecs", "entity", "effects", "breaker", "l1", "proof", "backends.base", "stores.base"},
     {"slots"},
     {"item", "layout", "port", "world", "budget", "levels", "standing"},
-    {"steps", "session"},
+    {"steps", "history", "session", "storeclock"},
     {"drivers"},
     # Handed to the faces: the core never imports them.
     {"envelope", "nodes", "places", "pool", "backends", "stores"},
     {
         *("asked", "lane", "many", "threads", "loops", "loading", "plans", "call", "view", "grounds", "comparing"),
-        *("core", "shadow", "strangers", "commit", "client", "aio", "transaction", "explain", "compare", "truths"),
+        *("core", "shadow", "writes", "strangers", "commit", "sessions", "client", "aio", "transaction", "explain"),
+        *("compare", "truths"),
     },
     {"testing", "doctor", "cli", "cli_layout", "__main__"},
 ]

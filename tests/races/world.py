@@ -108,6 +108,10 @@ class Ours:
     def reader(self, *, strong: bool = True, skew_ms: int = 0) -> Reader:
         return Reader(self, strong, skew_ms)
 
+    def reader_of(self, plan: ReadPlan) -> Reader:
+        """A read that was planned elsewhere."""
+        return Reader(self, plan.strong, 0, plan)
+
     def read(self) -> str | None:
         """One read from its beginning to its end. Time passes while it waits."""
         return self.reader().fill()
@@ -202,9 +206,9 @@ class Ours:
 class Reader:
     """One read, moved by hand: `ask` up to the load, `load`, `fill` up to the end."""
 
-    def __init__(self, world: Ours, strong: bool, skew_ms: int) -> None:
+    def __init__(self, world: Ours, strong: bool, skew_ms: int, plan: ReadPlan | None = None) -> None:
         self._world, self._skew_ms = world, skew_ms
-        self._steps = steps.read(world.port(skew_ms), world.plan(strong))
+        self._steps = steps.read(world.port(skew_ms), plan or world.plan(strong))
         self._question: Question | None = self._steps.send(None)
         self.found: Found | None = None
 
