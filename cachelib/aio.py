@@ -60,7 +60,7 @@ class AsyncCache:
         l1: L1 | None = None,
         gutter: Duration | None = None,
         compare: float | Compare | None = None,
-        session_key: bytes | Sequence[bytes] = (),
+        session_key: bytes | Sequence[bytes] = b"",
     ) -> None:
         places: Places[AsyncBackend] = Places(backend, async_from_url)
         self.backend: AsyncBackend = places.first

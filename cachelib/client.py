@@ -83,7 +83,7 @@ class Cache:
         l1: L1 | None = None,
         gutter: Duration | None = None,
         compare: float | Compare | None = None,
-        session_key: bytes | Sequence[bytes] = (),
+        session_key: bytes | Sequence[bytes] = b"",
     ) -> None:
         places: Places[Backend] = Places(backend, from_url)
         self.backend: Backend = places.first

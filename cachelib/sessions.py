@@ -29,7 +29,7 @@ SEAL_KEY_BYTES_MIN = 16
 
 def seal_keys(given: bytes | Sequence[bytes]) -> tuple[bytes, ...]:
     """The keys that tokens are sealed with. Raises `ConfigError` where one is too short to keep anybody out."""
-    keys = (given,) if isinstance(given, bytes) else tuple(given)
+    keys = tuple(filter(None, [given] if isinstance(given, bytes) else given))
     if any(len(key) < SEAL_KEY_BYTES_MIN for key in keys):
         raise ConfigError(f"session_key: give at least {SEAL_KEY_BYTES_MIN} random bytes (or several such keys)")
     return keys

@@ -15,9 +15,10 @@ from cachelib import AsyncCache, AsyncTransaction, Cache, Transaction, backends,
 
 NAMES = {
     *("AsyncCache", "Cache", "Entity", "Row", "Read", "Written", "Explanation", "Codec"),
-    *("Transaction", "AsyncTransaction"),
+    *("Transaction", "AsyncTransaction", "Session", "AsyncSession"),
     *("Eventual", "Strong", "LeasePolicy", "OnFailure", "StoreBudget", "Ttl", "L1", "Compare"),
-    *("BadKey", "CacheError", "CacheUnavailable", "CommitUnknown", "ConfigError", "DeadlineExceeded", "DecodeError"),
+    *("BadKey", "BadToken", "CacheError", "CacheUnavailable", "CommitUnknown", "ConfigError", "DeadlineExceeded"),
+    "DecodeError",
     *("LayoutConflict", "LoadFailed", "LogGap", "MissingExtra", "StoreBudgetExceeded", "StoreError", "Unconfirmed"),
 }
 BACKENDS = {
@@ -29,7 +30,7 @@ STORES = {"SqlStore", "AsyncSqlStore", "Installed", "TableStatus"}
 
 BUILD = (
     "backend, *, store=None, entities=(), namespace='lc', budget=None, listener=None, breaker=None, l1=None,"
-    " gutter=None, compare=None"
+    " gutter=None, compare=None, session_key=b''"
 )
 METHODS = {
     "__init__": BUILD,
@@ -38,6 +39,7 @@ METHODS = {
     "read": "entity, key=<no key>, *, consistency=None, deadline=None, **named",
     "read_many": "entity, keys, *, consistency=None, deadline=None",
     "explain": "entity, key=<no key>, **named",
+    "session": "token=None",
     "transaction": "connection=None",
     "put": "entity, key, value",
     "delete": "entity, key",
@@ -46,6 +48,16 @@ METHODS = {
     "set_mode": "entity, mode",
     "cached": "template, **settings",
     "close": "",
+}
+SESSION = {
+    "__init__": "core, token, keys, store",
+    "get": "entity, key=<no key>, *, default=None, deadline=None, **named",
+    "get_many": "entity, keys, *, deadline=None",
+    "read": "entity, key=<no key>, *, deadline=None, **named",
+    "read_many": "entity, keys, *, deadline=None",
+    "transaction": "connection=None",
+    "put": "entity, key, value",
+    "delete": "entity, key",
 }
 TRANSACTION = {
     "__init__": "core, tx",
@@ -72,6 +84,9 @@ FIELDS = {
     "Compare": ("share", "per_s", "later"),
     "StoreBudget": ("at_once", "per_s", "wait"),
 }
+
+
+FACES = [(Cache, AsyncCache), (Transaction, AsyncTransaction), (cachelib.Session, cachelib.AsyncSession)]
 
 
 def signature(function: Any) -> str:
@@ -125,9 +140,14 @@ def test_a_transaction_has_these_methods(face: type) -> None:
     assert own(face) == TRANSACTION
 
 
-@pytest.mark.parametrize(("sync", "awaited"), [(Cache, AsyncCache), (Transaction, AsyncTransaction)])
+@pytest.mark.parametrize("face", [cachelib.Session, cachelib.AsyncSession])
+def test_a_session_has_these_methods(face: type) -> None:
+    assert own(face) == SESSION
+
+
+@pytest.mark.parametrize(("sync", "awaited"), FACES)
 def test_what_blocks_in_one_face_is_awaited_in_the_other(sync: type, awaited: type) -> None:
-    plain = {"__init__", "cached", "transaction"}
+    plain = {"__init__", "cached", "transaction", "session"}
     for name in set(own(sync)) - plain:
         assert inspect.iscoroutinefunction(getattr(awaited, name)), name
         assert not inspect.iscoroutinefunction(getattr(sync, name)), name
@@ -138,7 +158,7 @@ def test_both_faces_are_context_managers() -> None:
     assert {"__aenter__", "__aexit__"} <= set(vars(AsyncCache))
 
 
-@pytest.mark.parametrize(("sync", "awaited"), [(Cache, AsyncCache), (Transaction, AsyncTransaction)])
+@pytest.mark.parametrize(("sync", "awaited"), FACES)
 def test_both_faces_have_the_same_public_attributes(sync: type, awaited: type) -> None:
     assert {name for name in vars(sync) if not name.startswith("_")} == {
         name for name in vars(awaited) if not name.startswith("_")
