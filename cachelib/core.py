@@ -187,7 +187,8 @@ class Core:
             return near
         plan = await self.plan(view, known.entity, key, text, level, history)
         found = await self._look(plan, known, raw, level) or await read(self.call(known, until), plan)
-        plan.record(found)
+        if plan.record is not None:
+            plan.record(found)
         return found
 
     async def view(self, entity: Entity, level: Level) -> View:

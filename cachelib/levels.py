@@ -18,10 +18,6 @@ def always() -> bool:
     return True
 
 
-def nothing(found: object) -> None:
-    """Of a read that nobody keeps account of."""
-
-
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What a read stands on. It was found before the read looks, and `holds` is asked after."""
@@ -36,7 +32,7 @@ class Ground:
     """Content that is no longer fresh may be shown, if nothing else forbids it."""
     joins_from_us: int = 0
     """Loads of other calls may be joined that began then or later."""
-    record: Callable[[Any], None] = nothing
+    record: Callable[[Any], None] | None = None
     """Told what was found, when the read has ended."""
     proven: bool = True
     """False: nothing can be known of the node, so what it has may not be served."""

@@ -125,7 +125,8 @@ async def read_many(
     found |= await _read_missing(core, known, plans, missing, until)
     known.tally.read_seconds.add(time.monotonic() - began)
     for text, plan in plans.items():
-        plan.record(found[text])
+        if plan.record is not None:
+            plan.record(found[text])
     for text in found:
         known.tally.add(READS, "source", found[text].source)
     return [found[text] for text in texts]

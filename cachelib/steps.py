@@ -15,7 +15,7 @@ from typing import Any
 
 from cachelib.errors import CacheError, CacheUnavailable, DecodeError, LaterCodec, LoadFailed, StoreBudgetExceeded
 from cachelib.item import may_serve_stale, serves
-from cachelib.levels import always, nothing
+from cachelib.levels import always
 from cachelib.model import (
     ANY,
     Answer,
@@ -73,7 +73,7 @@ class ReadPlan:
     joins: bool = True
     joins_from_us: int = 0
     """Only a load that began then (the store's clock) or later."""
-    record: Callable[[Found], None] = nothing
+    record: Callable[[Found], None] | None = None
     """Told how the read ended."""
     store_when_down: bool = True
     """Ask the store when the node cannot be reached, instead of raising."""
