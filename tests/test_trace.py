@@ -34,6 +34,7 @@ MISS_OF_THE_CACHE = {
         "layout.py",
         "metrics.py",
         "l1.py",
+        "levels.py",
         "lane.py",
     ),
     *("policy.py", "model.py", "item.py", "envelope.py"),
