@@ -364,7 +364,7 @@ JOINS = replace(PLAN, joins=True)
 def test_whoever_joins_a_flight_decodes_a_value_of_its_own() -> None:
     shared = ["new"]
     run = Run(JOINS).reply(Found(shared, True, 2, "filled", 77, value_of(b"new")))
-    assert run.result == Found(["new"], True, 2, "joined", 77)
+    assert run.result == Found(["new"], True, 2, "joined", 77, kept=True)
     assert run.result.value is not shared
 
 
