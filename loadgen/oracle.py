@@ -29,7 +29,9 @@ from loadgen.visibility import visibility
 WITHIN_S = (0.1, 1.0, 10.0, 60.0, 300.0, 600.0)
 US = 1000
 UNRESOLVED = -2
-"""The version of a read whose write is not known."""
+"""The version of a read whose write's version is not known."""
+OLDER = 0
+"""The version of a value that was written before the run, and was no longer the store's when it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Evidence:
     strong: Flags
     from_ns: int
     to_ns: int
+    first_writer: int = 0
+    """The lowest writer of this run: lower ones wrote in earlier runs on the same store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def judge(evidence: Evidence) -> Judgement:
         visibility=_visibility(every, evidence),
         backwards=int((backwards_of_threads(every, claimed) & counted).sum()),
         own_missed=int((_own_missed(every, claimed, writes) & counted).sum()),
-        wrong=int((wrong_values(_as_first(every, evidence), writes, evidence.first_version) & counted).sum()),
+        wrong=int((_wrong(every, evidence) & counted).sum()),
     )
     return Judgement(consistency, found.reads, found.stale)
 
@@ -97,13 +101,14 @@ class _Found:
 
 
 def _resolved(reads: Reads, evidence: Evidence) -> Reads:
-    """With the version of each read's stamp; reads without one that can be known are left out, as are errors."""
+    """With the version of each read's stamp. Left out are errors, and values of writes whose version nobody knows."""
     reads = reads.where(reads.source != Source.ERROR)
     writes = evidence.writes.where(committed_of(evidence.writes))
     order = np.argsort(writes.stamp)
     stamps = writes.stamp[order]
     place = np.minimum(np.searchsorted(stamps, reads.stamp), max(0, len(stamps) - 1))
-    version = np.full(len(reads), UNRESOLVED, dtype=np.int64)
+    # What an earlier run wrote, or nobody, is older than everything.
+    version = np.where(np.isin(reads.stamp, evidence.writes.stamp), UNRESOLVED, OLDER)
     if len(stamps):
         version = np.where(stamps[place] == reads.stamp, writes.version[order][place], version)
     version = np.where(reads.stamp == evidence.first_stamp[reads.key], evidence.first_version[reads.key], version)
@@ -112,6 +117,14 @@ def _resolved(reads: Reads, evidence: Evidence) -> Reads:
     # is above the row's: so that they can be compared, every absence stands for the newest delete that it may be.
     version = np.where(reads.stamp == ABSENT, 0, version)
     return replace(reads, version=version).where(version != UNRESOLVED)
+
+
+def _wrong(reads: Reads, evidence: Evidence) -> Flags:
+    """Values of other keys, of no write, or of one that had not begun; an earlier run's are only old."""
+    earlier = (reads.stamp > 0) & (reads.stamp >> STAMP_BITS < evidence.first_writer)
+    wrong = wrong_values(_as_first(reads, evidence), evidence.writes, evidence.first_version)
+    flags: Flags = wrong & ~(earlier & (reads.version == OLDER))
+    return flags
 
 
 def _as_first(reads: Reads, evidence: Evidence) -> Reads:

@@ -15,7 +15,7 @@ from loadgen.engine.summary import measured_from
 from loadgen.history import Numbers, reads_of, writes_of
 from loadgen.oracle import Evidence, judge
 from loadgen.origin import origin_of
-from loadgen.plan import RunPlan, TargetPlan
+from loadgen.plan import PROCESSES_MAX, THREADS_MAX, RunPlan, TargetPlan
 from loadgen.record import ABSENT, READ_FIELDS, WRITE_FIELDS
 from loadgen.targets.item_stage import ItemStage
 from loadgen.targets.items import Items
@@ -31,6 +31,7 @@ class LibrarySite:
         self._plan = plan
         self._items = Items(plan, space_of(plan))
         self._stage: ItemStage | None = None
+        self._runs = -1
         self._first: tuple[Numbers, Numbers] = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
     @property
@@ -70,6 +71,7 @@ class LibrarySite:
             for name, (row_version, row_stamp) in self.stage.rows(subject).items():
                 version[number[name]], stamp[number[name]] = row_version, row_stamp
         self._first = version, stamp
+        self._runs += 1
 
     def verdict(self, plan: RunPlan, heard: Sequence[Heard], start_ns: int) -> Verdict:
         """See `Site.verdict`."""
@@ -88,6 +90,7 @@ class LibrarySite:
                 strong=strong,
                 from_ns=from_ns,
                 to_ns=to_ns,
+                first_writer=self._runs * PROCESSES_MAX * THREADS_MAX,
             )
         )
         second = (judged.reads.intended - start_ns) // NS
