@@ -13,6 +13,7 @@ from loadgen.engine.frames import Beat, Channel, Done, Go
 from loadgen.engine.lane import Lane, Outcome
 from loadgen.engine.pace import Shift, run_closed, run_open
 from loadgen.engine.tally import NOT_STARTED, Tally, histogram_of
+from loadgen.histogram import Histogram
 from loadgen.workloads.draws import Operations
 from loadgen.workloads.workload import GET, OPERATIONS
 
@@ -145,3 +146,27 @@ def test_frames_cross_a_stream_and_its_end_is_none() -> None:
         outgoing.write(b"\x00\x00\x00\x09half")
         outgoing.close()
         assert receiver.receive() is None
+
+
+def test_a_stall_is_told_within_two_percent_and_service_times_alone_hide_it() -> None:
+    # A thousand operations a second on one thread, 0.2 ms each; the target stands still in the second from 4 to 5 s.
+    rows, free = [], 0.0
+    for number in range(10_000):
+        at = number + 0.5
+        start = max(at, free)
+        answered = max(start, 5000.0) if 4000.0 <= start < 5000.0 else start
+        free = answered + 0.2
+        rows.append((at, start, free))
+    seconds = list(Tally([lane_of(rows)], START, closed=False).seconds())
+    parts = [second.operations["get"] for second in seconds]
+    latency = Histogram.sum_of(histogram_of(part.latency) for part in parts)
+    service = Histogram.sum_of(histogram_of(part.service) for part in parts)
+    # 1000 arrivals of 10 000 wait until 5 s, and then for those before them: 250 more have arrived when none waits.
+    for percent in (92.0, 95.0, 99.0, 99.9):
+        waits = np.sort([end - at for at, _, end in rows])
+        assert latency.percentile_ms(percent) == pytest.approx(waits[int(percent * 100) - 1], rel=0.02)
+    # In closed form: the k-th of those that meet the pause waits for its end and for those before it; the 99th
+    # percentile is that of k = 100.
+    assert latency.percentile_ms(99) == pytest.approx(1000 - 0.8 * 100, rel=0.02)
+    assert service.percentile_ms(99.9) < 1
+    assert max(histogram_of(second.lag).max_ms for second in seconds) < 0.001
