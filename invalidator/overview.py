@@ -59,7 +59,7 @@ class Overview:
     def _problems(self) -> list[str]:
         """What somebody should look at now, one sentence each."""
         service, box = self._service, self._service.letterbox
-        found = [f"The store does not answer: {service.store_error}"] if service.store_error else []
+        found = [f"Store or log does not answer: {service.store_error}"] if service.store_error else []
         if not service.positions:
             found.append("No partition is read here.")
         if box.last_error:

@@ -85,6 +85,7 @@ class Place:
             },
             "modules": {"shop_entities.py": ENTITIES},
             "relay": {"enabled": True},
+            "verifier": {"enabled": True},
             "podMonitor": {"enabled": True},
             "prometheusRule": {"enabled": True},
             "dashboards": {"enabled": True},
@@ -93,6 +94,10 @@ class Place:
 
     def pods(self) -> dict[str, Any]:
         return {it["metadata"]["name"]: it for it in self.get("pods")["items"]}
+
+    def daemons(self) -> dict[str, str]:
+        """Their pods' uids."""
+        return {name: pod["metadata"]["uid"] for name, pod in self.pods().items() if re.fullmatch(rf"{NAME}-\d", name)}
 
     def config_of(self, pod: str) -> str:
         """The configuration that its process reads."""
@@ -138,7 +143,8 @@ def released(place: Place) -> Iterator[Place]:
 def test_installed_pods_run_as_rendered_become_ready_and_apply_changes(released: Place) -> None:
     place = released
     pods = place.pods()
-    assert set(pods) == {f"{NAME}-0", f"{NAME}-1", f"{NAME}-relay-0"}
+    (verifier,) = (name for name in pods if name.startswith(f"{NAME}-verifier-"))
+    assert set(pods) == {*place.daemons(), f"{NAME}-relay-0", verifier}
     for pod in pods.values():
         ready = {one["type"]: one["status"] for one in pod["status"]["conditions"]}["Ready"]
         assert ready == "True"
@@ -158,16 +164,16 @@ def test_installed_pods_run_as_rendered_become_ready_and_apply_changes(released:
 
 def test_changed_setting_rolls_the_pods_and_rollback_brings_it_back(released: Place) -> None:
     place = released
-    before = {name: pod["metadata"]["uid"] for name, pod in place.pods().items()}
+    before = place.daemons()
     assert "drain" not in place.config_of(f"{NAME}-0")
     place.install("upgrade", "--set", "config.apply.drain=7s")
-    after = {name: pod["metadata"]["uid"] for name, pod in place.pods().items()}
+    after = place.daemons()
     assert before.keys() == after.keys()
     assert not set(before.values()) & set(after.values())
     for name in (f"{NAME}-0", f"{NAME}-1"):
         assert 'drain = "7s"' in place.config_of(name)
     place.install("upgrade", "--set", "config.apply.drain=7s", "--set", "pdb.enabled=false")
-    assert {name: pod["metadata"]["uid"] for name, pod in place.pods().items()} == after  # no setting, no roll
+    assert place.daemons() == after  # no setting, no roll
     place.helm("rollback", "1", "--wait", f"--timeout={WAIT_S:g}s")
     until(lambda: all(place.kubelet.runs[NAMESPACE, name].pods[0].running for name in after), WAIT_S)
     assert "drain" not in place.config_of(f"{NAME}-0")

@@ -56,7 +56,7 @@ def test_problems_are_sentences() -> None:
     world.node("b").down = False
     world.store.broken = True
     world.go()
-    assert "The store does not answer: the store is down" in status(world)["problems"]
+    assert "Store or log does not answer: the store is down" in status(world)["problems"]
     world.store.broken = False
     world.go()
     assert status(world)["problems"] == []
