@@ -14,6 +14,7 @@ import yaml
 
 from invalidator.config import listing, load
 from tests.charts.generate import CHART, RULES, described, readme, schema, values
+from tests.charts.metrics import selectors, series
 from tests.charts.tools import CI, KUBERNETES, objects, one, refused, rendered, run_helm
 
 FILES = sorted(CI.glob("*-values.yaml"))
@@ -179,6 +180,11 @@ def test_autoscaling_never_to_zero_slowly_down_and_leaves_replicas_alone() -> No
         behavior = scaler.get("behavior") or scaler["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
         assert behavior["scaleDown"]["stabilizationWindowSeconds"] >= 300
         assert behavior["scaleDown"]["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 300}]
+
+
+def test_the_autoscaler_s_question_is_one_that_prometheus_understands() -> None:
+    query = one("ScaledObject", objects(CI / "kafka-values.yaml"))["spec"]["triggers"][0]["metadata"]["query"]
+    assert {found.name for found in selectors(query)} <= set(series())
 
 
 def test_the_dashboards_arrive_whole() -> None:
