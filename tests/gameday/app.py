@@ -67,7 +67,9 @@ class App:
 
     def _read(self) -> None:
         if self._pause(self.now["read_rate"] / THREADS):
-            self._cache.get(customers, random.randrange(ROWS), deadline=self.now["deadline"])
+            wide = random.random() < self.now["wide"]  # customers that nobody has asked for lately
+            key = random.randrange(ROWS, 1_000_000) if wide else self._some()
+            self._cache.get(customers, key, deadline=self.now["deadline"])
 
     def _hot(self) -> None:
         """A herd: many threads on one key."""

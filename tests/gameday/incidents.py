@@ -261,12 +261,15 @@ herd = Incident(
     mends=_stale_ttl,
     over='(sum(rate(leasecache_events_total{entity=~"boards.*",event="wait"}[5s])) or vector(0))'
     ' < 0.01 * sum(rate(leasecache_reads_total{entity=~"boards.*"}[5s]))',
-    may={"LeaseExpiredFills": "the key changes while it is loaded"},
+    may={
+        "LeaseExpiredFills": "the key changes while it is loaded",
+        "StalenessBudgetBurnFast": "where the herd leaves the daemon no processor, changes do take over a second",
+    },
 )
 
 
 def _lock(day: Day) -> None:
-    day.world.load(deadline="500ms")
+    day.world.load(deadline="500ms", wide=0.3)
     connection = psycopg.connect(day.servers.postgres.dsn(day.servers.database))
     day.world.stack.callback(connection.close)
     connection.execute("lock table customers in access exclusive mode")
@@ -287,7 +290,7 @@ def _end_session(day: Day) -> None:
 
 slow = Incident(
     name="store slow",
-    story="A session of the store holds a lock; readers have a deadline of 500 ms.",
+    story="A session of the store holds a lock; a third of the reads, with a deadline of 500 ms, finds nothing cached.",
     alert="ReadsFail",
     stated_s=480,
     breaks=_lock,

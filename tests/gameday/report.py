@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,8 @@ def write(results: Sequence[Result], path: Path, factor: float, took_s: float) -
     lines = [
         "# Game days",
         "",
-        f"{len(results)} incidents, {failed} of them not as they must be; {took_s / 60:.1f} minutes.",
+        f"{len(results)} incidents, {failed} of them not as they must be; {took_s / 60:.1f} minutes on {os.cpu_count()}"
+        f" processors, whose load in the last quarter of an hour was {os.getloadavg()[2]:.1f}.",
         "",
         f"The alerts' ranges, offsets, `for` and seconds, and `apply.node_dead_after`, are divided by {factor:g}"
         " (tests/gameday/factor.py says what is not). Times are real seconds since the incident began; in brackets"

@@ -35,7 +35,7 @@ from tests.servers.redis import RedisServer
 DEAD, RELAYED = "shop.dead", "shop.changes"
 _TRIES = 6
 SHOP_MODULE = Path(shop.__file__).read_text()
-LOAD = {"read_rate": 60, "write_rate": 5, "sql_rate": 5, "herd": 0, "deadline": None}
+LOAD = {"read_rate": 60, "write_rate": 5, "sql_rate": 5, "herd": 0, "wide": 0.0, "deadline": None}
 
 
 @dataclass
