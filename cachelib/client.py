@@ -60,7 +60,7 @@ class Cache:
         listener: a plain callback for metrics; see `cachelib.metrics`.
         breaker: when a node that does not answer is left alone.
         gutter: while a node of a pool does not answer, another keeps what `eventual` reads load, for so long.
-        compare: hold this share of the hits of `get` and `read` against the store afterwards, such as 1e-4, or a
+        compare: hold this share of hits against the store afterwards, such as 1e-4, or a
             `Compare`; counted in `leasecache_mismatches_total`, logged as `cachelib.compare`. None for none.
         session_key: at least 16 random bytes that session tokens are sealed with; of several the first seals.
         l1: keep decoded values in this process for a moment, for `eventual` reads; None for never.

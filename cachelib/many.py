@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -79,6 +80,10 @@ async def _hits(
     values, others = plain_values(raws, time.time() * 1000, lane.packer.prefix, lane.packer.decode)
     missing = {at: raws[at] for at in others}
     lane.tally.hits.steps(len(keys) - len(missing))
+    if lane.comparer is not None:
+        at = random.randrange(len(keys))  # one stands for the batch: each hit has the chance that it has alone
+        if at not in missing and (one := raws[at]) is not None:
+            lane.comparer.offer(lane.entity, keys[at], one, lane.entity.consistency, len(keys))
     if lane.shelf is not None:
         for at, (key, raw) in enumerate(zip(keys, raws, strict=True)):
             if at not in missing and raw is not None:

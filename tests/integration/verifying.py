@@ -8,14 +8,14 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import pymemcache
 import redis
 
-from tests.integration.invalidator_daemon import Daemon
+from tests.integration.invalidator_daemon import Daemon, until
 
 AGES = {"after": ["100ms", "500ms", "1500ms"], "loads": 1000, "tolerate": "1s", "absent_after": "500ms", "poll": "50ms"}
 
@@ -68,6 +68,13 @@ class Verifying:
     def log(self) -> list[dict[str, Any]]:
         lines = (self._folder / "verifier.log").read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def stopped(self, code: int, when: Callable[[Mapping[str, Any]], object]) -> Mapping[str, Any]:
+        """Wait until its page says so, then stop it as an orchestrator does; what it reports."""
+        until(lambda: when(self.status()))
+        assert self._process is not None
+        self._process.terminate()
+        return self.ended(code)
 
     def ended(self, code: int) -> Mapping[str, Any]:
         """What it reports when its time is up."""

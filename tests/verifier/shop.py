@@ -31,7 +31,7 @@ KEYS, HOT, GROUPS = 300, 20, 10
 SLOW_LOAD_S = 0.12
 LATE_PUT_S = 0.5
 """The longest that a load takes between reading and handing on, and that a put is on its way."""
-READERS, WRITERS = 4, 4
+READERS, WRITERS = 4, 6
 """For each node."""
 
 
@@ -92,9 +92,10 @@ class Shop:
             key = random.choice([key, *on_their_way])
             with self.store.transaction() as tx:
                 tx.execute(*change(key))
-            for _ in range(3):  # while a put from before may still be on its way
+            evicts = random.random() < 0.5
+            for _ in range(6):  # while a put from before may still be on its way
                 time.sleep(random.uniform(0, 0.06))
-                self._meddle(key)
+                self._meddle(key, evicts)
         else:
             with self.cache.transaction() as tx:
                 tx.execute(*change(key))
@@ -102,12 +103,12 @@ class Shop:
 
     def meddle(self) -> None:
         """What happens to items between any two steps of others."""
-        self._meddle(a_key())
+        self._meddle(a_key(), random.random() < 0.5)
         time.sleep(random.uniform(0, 0.03))
 
-    def _meddle(self, key: int) -> None:
+    def _meddle(self, key: int, evicts: bool) -> None:
         """The server evicts, or a person voids."""
-        if random.random() < 0.5:
+        if evicts:
             self.evict(self._name(key))
         else:
             self.cache.invalidate(entities.things, key)
