@@ -33,7 +33,7 @@ __all__ = [
     "from_url",
 ]
 
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 
 
@@ -84,6 +84,6 @@ def _scheme(url: str) -> str:
     if scheme not in (*_REDIS_SCHEMES, *_CLUSTER_SCHEMES, "memcached", "memory"):
         raise ConfigError(
             f"cache URL scheme {scheme!r} is unknown: give redis://host:port/0, rediss://…, unix://…,"
-            " redis+cluster://host:port, memcached://host:port or memory://"
+            " redis+sentinel://host:port/service, redis+cluster://host:port, memcached://host:port or memory://"
         )
     return scheme

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from cachelib.backends.base import ConnectionLost
 from cachelib.backends.multiplexed import Multiplexed
 from cachelib.backends.per_loop import PerLoop
+from cachelib.backends.redis.sentinels import leave_sentinels
 from cachelib.backends.redis.settings import Settings, place_of, pool_of
 from cachelib.backends.redis.talks import Talk, plain, spoils
 from cachelib.errors import CacheUnavailable, MissingExtra, ProtocolError
@@ -112,6 +113,8 @@ class AsyncTransport:
         except BaseException:  # a cancellation, too
             await connection.disconnect(nowait=True)
             raise
+        finally:
+            await leave_sentinels(self._pool)
         return self._taken_over(connection)
 
     def _taken_over(self, connection: Any) -> Line:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from redis.asyncio.connection import ConnectionPool as AsyncConnectionPool
 from redis.connection import ConnectionPool
 
+from cachelib.backends.redis.sentinels import asks_sentinels, sentinel_pool
 from cachelib.errors import ConfigError
 
 P = TypeVar("P", ConnectionPool, AsyncConnectionPool)
@@ -71,8 +72,9 @@ class Settings:
 
 def pool_of(kind: type[P], url: str, settings: Settings, options: Mapping[str, Any]) -> P:
     """redis-py's pool for this URL: we only let it make connections, and count them ourselves."""
+    asked = {**settings.of_connections(), **options}
     try:
-        pool = kind.from_url(url, **{**settings.of_connections(), **options})
+        pool = sentinel_pool(kind, url, asked) if asks_sentinels(url) else kind.from_url(url, **asked)
     except (ValueError, TypeError) as cause:
         raise ConfigError(f"redis: this is no address, or no option, of a redis: {cause}") from cause
     _check(pool.connection_kwargs)
@@ -90,5 +92,8 @@ def _check(options: Mapping[str, Any]) -> None:
 
 def place_of(options: Mapping[str, Any]) -> str:
     """Where the server is, for messages; never with a password."""
+    by_sentinels = getattr(options.get("connection_pool"), "service_name", None)
+    if by_sentinels is not None:
+        return f"the master of {by_sentinels}, by its sentinels"
     path = options.get("path")
     return str(path) if path else f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
