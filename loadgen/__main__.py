@@ -11,6 +11,7 @@ import click
 from loadgen.cli.cache import sizing, stampede
 from loadgen.cli.capacity import calibration, search
 from loadgen.cli.ending import one_sentence
+from loadgen.cli.hdr import histograms
 from loadgen.cli.records import comparison, known, report
 from loadgen.cli.runs import consistency, run
 
@@ -84,6 +85,8 @@ def faults(backend: str, seconds: float, seed: int, json_path: Path | None, debu
 
 for _command in (run, search, consistency, stampede, sizing, calibration, comparison, report, known):
     cli.add_command(_command)
+
+cli.add_command(histograms)
 
 
 def main() -> None:
