@@ -14,6 +14,7 @@ from loadgen.cli.ending import one_sentence
 from loadgen.cli.hdr import histograms
 from loadgen.cli.records import comparison, known, report
 from loadgen.cli.runs import consistency, run
+from loadgen.cli.traces import replayed, synthesized
 
 BACKENDS = click.Choice(["redis", "memcached"])
 
@@ -83,7 +84,9 @@ def faults(backend: str, seconds: float, seed: int, json_path: Path | None, debu
         sys.exit(kill_test(backend, seconds, seed, json_path))
 
 
-for _command in (run, search, consistency, stampede, sizing, calibration, comparison, report, known):
+for _command in (run, replayed, search, consistency, stampede, sizing):
+    cli.add_command(_command)
+for _command in (calibration, comparison, report, known, synthesized):
     cli.add_command(_command)
 
 cli.add_command(histograms)

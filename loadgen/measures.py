@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from loadgen.histogram import Histogram
 from loadgen.objective import PLAIN, Measures
@@ -10,6 +11,8 @@ from loadgen.result import Operation, RunResult, Window
 
 NEVER = float("inf")
 """The latency of operations of which none ended."""
+NOTHING: Final = (0.0, 0)
+"""A share of no samples: seconds in which nothing was answered measure it, badly; other clauses say why."""
 
 
 def measures_of(result: RunResult, names: Iterable[str]) -> Measures:
@@ -79,10 +82,11 @@ class Seconds:
             case "achieved":
                 return sum(one.ended for one in windows) / width, None
             case "errors":
-                return _ratio(sum(one.errors for one in windows), offered)
+                return _ratio(sum(one.errors for one in windows), offered) or NOTHING
             case "hit.ratio":
                 served = sum(one.sources.get("hit", 0) + one.sources.get("local", 0) for one in windows)
-                return _ratio(served, sum(sum(one.sources.values()) for one in windows))
+                found = _ratio(served, sum(sum(one.sources.values()) for one in windows))
+                return found or (NOTHING if self._result.sources else None)
         return self._of_oracle(name) or self._of_store(name)
 
     def _of_oracle(self, name: str) -> tuple[float, int | None] | None:
@@ -91,7 +95,8 @@ class Seconds:
             return None
         match name:
             case "stale.ratio":
-                return _ratio(sum(one.stale for one in self._windows), sum(one.checked for one in self._windows))
+                found_stale = sum(one.stale for one in self._windows), sum(one.checked for one in self._windows)
+                return _ratio(*found_stale) or NOTHING
             case "monotonic.violations":
                 return float(found.backwards), None
             case "ryw.violations":

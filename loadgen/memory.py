@@ -16,10 +16,10 @@ import numpy as np
 
 from cachelib.errors import CacheError, ConfigError
 from loadgen.engine.bench import Bench
+from loadgen.engine.share import space_of
 from loadgen.engine.site import Advance
 from loadgen.plan import RunPlan
 from loadgen.targets.library_site import LibrarySite
-from loadgen.workloads.keyspace import KeySpace
 
 TIMEOUT_S = 10.0
 OWN_MB_MOST = 64.0
@@ -57,13 +57,15 @@ def measure(plan: RunPlan, items: int, advance: Advance) -> ItemCost:
         raise ConfigError("size fills and empties a cache server of its own: leave out --cache")
     workload = msgspec.structs.replace(plan.workload, keys=min(items, plan.workload.keys))
     plain = msgspec.structs.replace(workload, mix=type(workload.mix)(get=1.0))
+    trace = msgspec.structs.replace(plan.trace, rows=items) if plan.trace else None
     own = msgspec.structs.replace(
         plan,
         workload=plain,
+        trace=trace,
         target=msgspec.structs.replace(target, kind="library", strong_share=0.0, invalidator=False),
         prefill=True,
     )
-    space = KeySpace(plain, own.data_seed)
+    space = space_of(own)
     values = space.value_bytes.astype(np.float64)
     if values.sum() > OWN_MB_MOST * 2**20:
         fewer = max(1, int(items * OWN_MB_MOST * 2**20 / values.sum()))
@@ -77,7 +79,10 @@ def measure(plan: RunPlan, items: int, advance: Advance) -> ItemCost:
     if found < 0.9 * space.keys:
         raise NotMeasured(f"of {space.keys:,} items {found:,} stayed in the {target.backend} server: measure fewer")
     names = np.asarray([len(name) for name in space.names[: space.keys]], dtype=np.float64)
-    return ItemCost(target.backend, found, (full - empty) / found, float(names.mean()), float(values.mean()))
+    cost = ItemCost(target.backend, found, (full - empty) / found, float(names.mean()), float(values.mean()))
+    if cost.overhead <= 0:
+        raise NotMeasured(f"{found:,} items are too few to be seen in what {target.backend} uses: measure more")
+    return cost
 
 
 def used(url: str) -> tuple[int, int]:
@@ -87,11 +92,14 @@ def used(url: str) -> tuple[int, int]:
         size = {int(a): int(b) for a, b in re.findall(r"STAT (\d+):chunk_size (\d+)", text)}
         chunks = {int(a): int(b) for a, b in re.findall(r"STAT (\d+):used_chunks (\d+)", text)}
         return sum(size[one] * chunks[one] for one in chunks), sum(chunks.values())
-    memory = re.search(r"used_memory:(\d+)", ask(url, b"INFO memory\r\n", b"\r\n"))
+    text = ask(url, b"INFO memory\r\n", b"\r\n")
+    memory = re.search(r"used_memory:(\d+)", text)
+    # What connections hold comes and goes, and is no item's.
+    clients = re.search(r"mem_clients_normal:(\d+)", text)
     count = re.search(r":(\d+)", ask(url, b"DBSIZE\r\n", b"\r\n"))
     if memory is None or count is None:
         raise NotMeasured(f"{url} does not say how much memory it uses")
-    return int(memory[1]), int(count[1])
+    return int(memory[1]) - (int(clients[1]) if clients else 0), int(count[1])
 
 
 def emptied(url: str) -> tuple[int, int]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from loadgen.engine.share import space_of
 from loadgen.memory import ItemCost
 from loadgen.missratio import Curve, Requests, miss_ratio_curve
 from loadgen.plan import RunPlan
 from loadgen.workloads.draws import Draws
 from loadgen.workloads.keyspace import KeySpace
+from loadgen.workloads.replayed import TraceSpace
+from loadgen.workloads.trace import replay
 from loadgen.workloads.workload import DELETE, INSERT, RMW, SET
 
 HIT_RATIOS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
@@ -54,16 +58,18 @@ class SizeResult(msgspec.Struct, frozen=True, kw_only=True):
 
 def size_of(plan: RunPlan, cost: ItemCost, requests: int) -> SizeResult:
     """For a plan's workload at its rate."""
-    space = KeySpace(plan.workload, plan.data_seed)
-    drawn = drawn_requests(plan, space, requests)
+    space = space_of(plan)
+    drawn = traced_requests(space, plan) if isinstance(space, TraceSpace) else drawn_requests(plan, space, requests)
     item_bytes = cost.overhead + cost.key + space.value_bytes.astype(np.float64)
     curve = miss_ratio_curve(drawn, item_bytes, space.ttl_s.astype(np.float64))
     reads_share = float((~drawn.write & ~drawn.gone).mean())
+    name = Path(plan.trace.path).name if plan.trace else plan.workload.name
+    rate = len(drawn) / max(1.0, float(drawn.at_s[-1])) if plan.trace else plan.rate
     return SizeResult(
-        label=f"Size of {plan.workload.name} on {cost.backend}",
+        label=f"Size of {name} on {cost.backend}",
         backend=cost.backend,
-        workload=plan.workload.name,
-        rate=plan.rate,
+        workload=name,
+        rate=rate,
         reads_share=reads_share,
         requests=len(drawn),
         item_bytes=cost.each,
@@ -75,7 +81,7 @@ def size_of(plan: RunPlan, cost: ItemCost, requests: int) -> SizeResult:
         least_miss=curve.least,
         bytes=curve.bytes.tolist(),
         miss=curve.miss.tolist(),
-        choices=list(choices(curve, float(item_bytes.mean()), plan.rate * reads_share)),
+        choices=list(choices(curve, float(item_bytes.mean()), rate * reads_share)),
     )
 
 
@@ -87,6 +93,14 @@ def choices(curve: Curve, item_bytes: float, reads_per_s: float) -> Iterator[Cho
         found = curve.bytes_for(hit_ratio)
         if found is not None:
             yield Choice(hit_ratio, found, found / item_bytes, reads_per_s * curve.miss_at(found))
+
+
+def traced_requests(space: TraceSpace, plan: RunPlan) -> Requests:
+    """Those of a trace, all of them."""
+    assert space.trace is not None
+    assert plan.trace is not None
+    found = replay(space.trace, factor=plan.trace.factor, rate_per_s=plan.trace.rate)
+    return Requests(found.key, found.at_s, np.isin(found.kind, (SET, INSERT, RMW)), found.kind == DELETE)
 
 
 def drawn_requests(plan: RunPlan, space: KeySpace, count: int) -> Requests:

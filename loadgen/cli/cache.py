@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadgen.cli.ending import MISSED, PASSED, one_sentence
-from loadgen.cli.options import debug, plan_from, the_target
+from loadgen.cli.options import debug, plan_from, the_target, the_trace
 from loadgen.herd import HerdPlan, HerdResult, herd
 from loadgen.live import Watch, advance_of
 from loadgen.memory import measure
@@ -28,6 +28,8 @@ FACTOR = 2.0
 
 @click.command("size")
 @the_target
+@click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Its requests, instead of a workload's.")
+@the_trace
 @click.option("--rate", "-r", type=click.FloatRange(0, min_open=True), help="Operations a second.  [1000]")
 @click.option("--requests", default=500_000, type=click.IntRange(1000), help="Drawn for the curve.", show_default=True)
 @click.option("--items", default=10_000, type=click.IntRange(100), help="That are measured.", show_default=True)

@@ -80,6 +80,12 @@ the_output = gathered(
     click.option("--html", "html_path", type=click.Path(path_type=Path), help="Where to write the report."),
     click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics while it runs."),
 )
+the_trace = gathered(
+    click.option("--format", "form", type=click.Choice(["twitter", "meta"]), default="twitter", show_default=True),
+    click.option("--factor", type=click.FloatRange(0, min_open=True), help="So much faster than it was.  [1]"),
+    click.option("--at-rate", type=click.FloatRange(0, min_open=True), help="Requests a second, instead of its times."),
+    click.option("--rows", type=click.IntRange(1), help="Read no more than so many."),
+)
 debug = click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
 
 
@@ -90,7 +96,10 @@ def plan_from(settings: Mapping[str, Any]) -> RunPlan:
     if "keys" in given:
         workload = msgspec.structs.replace(workload, keys=given["keys"])
     target = {setting: given[option] for option, setting in TARGET.items() if option in given}
-    run = {setting: given[option] for option, setting in RUN.items() if option in given}
+    run: dict[str, Any] = {setting: given[option] for option, setting in RUN.items() if option in given}
+    if "trace" in given:
+        named = (("format", "form"), ("factor", "factor"), ("rate", "at_rate"), ("rows", "rows"))
+        run["trace"] = {"path": str(given["trace"])} | {to: given[option] for to, option in named if option in given}
     try:
         # Converted, not built: only so are types and bounds looked at.
         return msgspec.convert({"workload": msgspec.to_builtins(workload), "target": target} | run, RunPlan)

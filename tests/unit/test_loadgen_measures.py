@@ -66,3 +66,16 @@ def test_what_the_target_cannot_tell_is_not_measured() -> None:
 def test_all_is_of_all_operations() -> None:
     found = measures_of(run(seconds=5), ["all.max", "get.max", "set.max"]).values
     assert found["all.max"] == max(found["get.max"], found["set.max"])
+
+
+def test_seconds_in_which_nothing_was_answered_are_judged_all_the_same() -> None:
+    """A search was ended by a probe so far above capacity that some of its seconds had no read to check."""
+    result = run(seconds=6)
+    dead = {"operations": {"get": Operation(100, 0, {}, Latency(), Latency())}, "sources": {}, "checked": 0, "ended": 0}
+    windows = [msgspec.structs.replace(one, **dead) if one.at_s < 5 else one for one in result.windows]
+    objective = parse("get.p99<5ms & stale.ratio<1% & hit.ratio>0.5 & errors<1% & achieved>=0.9*offered")
+    first, last = slices(msgspec.structs.replace(result, windows=windows), 2)
+    verdict = objective.judge(first.measures(objective.measures))
+    assert not verdict.holds
+    assert [one.resolved for one in verdict.clauses if one.measure == "stale.ratio"] == [False]
+    assert objective.judge(last.measures(objective.measures)).holds
