@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Protocol
 
 from cachelib.budget import Rate
@@ -84,6 +85,7 @@ class Comparer:
         self._doubts: deque[_Doubt] = deque()
         self._working = self._stopped = False
         self._pid = os.getpid()
+        self._guard = Lock()
         self.worker: Any = None
         """What `start` gave for the last work."""
 
@@ -92,9 +94,18 @@ class Comparer:
         if random.random() >= self.share * one_of or len(self._hits) >= QUEUE_MAX or self._stopped:
             return
         self._hits.append(_Hit(entity, key, raw, type(level).__name__.lower()))
-        if not self._working or self._pid != os.getpid():  # the parent's worker does not work here
-            self._working, self._pid = True, os.getpid()
-            self.worker = self._start(self._work())
+        if not self._working or self._pid != os.getpid():
+            self._begin()
+
+    def _begin(self) -> None:
+        """Have one worker, and never two."""
+        if self._pid != os.getpid():  # the parent's worker does not work here, nor does it let go of the lock
+            self._pid, self._guard, self._working = os.getpid(), Lock(), False
+        with self._guard:
+            if self._working:
+                return
+            self._working = True
+        self.worker = self._start(self._work())
 
     def stop(self) -> None:
         """Compare no more; the worker ends within a moment."""
@@ -111,8 +122,7 @@ class Comparer:
                 await self._world.sleep(_STEP_S)
         self._working = False
         if self._hits and not self._stopped:  # one came between the look and the line before
-            self._working = True
-            self.worker = self._start(self._work())
+            self._begin()
 
     async def _tried(self, look: Callable[[Any], Coroutine[Any, Any, None]], one: Any) -> None:
         try:

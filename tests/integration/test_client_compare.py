@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -103,6 +105,27 @@ def test_the_hit_path_stays_short_and_one_in_sixteen_of_it_is_offered(shop: Shop
         assert view is not None
         assert CUSTOMERS in view.lanes
         assert 10 <= counted(cache, COMPARED) <= 80
+
+
+def test_after_a_fork_the_child_compares_by_itself(shop: Shop, redis_url: str) -> None:
+    with Cache(redis_url, store=shop.store, compare=ALL) as cache:
+        comparer = cache._comparer
+        assert comparer is not None
+        cache.get(CUSTOMERS, 7)
+        cache.get(CUSTOMERS, 7)
+        quiet(cache)
+        comparer._working = True  # as if the parent's worker had been at it
+        comparer._guard.acquire()
+        pid = os.fork()
+        if pid == 0:
+            before = counted(cache, COMPARED)
+            cache.get(CUSTOMERS, 7)
+            deadline = time.monotonic() + 20
+            while counted(cache, COMPARED) == before and time.monotonic() < deadline:
+                time.sleep(0.02)
+            os._exit(0 if counted(cache, COMPARED) > before else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        comparer._guard.release()
 
 
 def test_no_more_is_compared_than_the_budget_allows(shop: Shop, redis_url: str) -> None:
