@@ -21,6 +21,7 @@ class _NoKey:
         return "<no key>"
 
 
+_PLAIN = frozenset((int, str))
 NO_KEY: Any = _NoKey()
 
 
@@ -60,9 +61,12 @@ def key_of(entity: Entity, key: Key, named: Mapping[str, Any]) -> Key:
 
 def keys_of(entity: Entity, keys: Iterable[Key]) -> list[Key]:
     """The keys of a batch, as `key_of` gives them; all fit the template. Raises `BadKey`."""
-    plain = [key if type(key) in (int, str) else key_of(entity, key, {}) for key in keys]
+    keys = list(keys)
+    if _PLAIN.issuperset(map(type, keys)):
+        return keys
+    plain = [key_of(entity, key, {}) for key in keys]
     for key in plain:
-        if type(key) not in (int, str):
+        if type(key) not in _PLAIN:
             entity.text(key)
     return plain
 

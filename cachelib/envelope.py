@@ -30,6 +30,8 @@ _KIND = 3
 
 _HIT = Struct(">IQQQ")
 _SEEN = Struct(">4xQ16xQ")
+_WITH_PREFIX = Struct(">IQQQ40x5s")
+"""`_HIT`, and what every payload begins with (`codecs.py`)."""
 _PLAIN_VALUE = MAGIC << 16 | Kind.VALUE
 _FRESH_WORDS = {_PLAIN_VALUE | KNOWN, _PLAIN_VALUE}
 
@@ -110,17 +112,16 @@ def plain_values(
     """
     values: list[Any] = []
     others: list[int] = []
-    unpack, fresh, start = _HIT.unpack_from, _FRESH_WORDS, HEADER_BYTES + len(prefix)
+    unpack, fresh, start = _WITH_PREFIX.unpack_from, _FRESH_WORDS, _WITH_PREFIX.size
     for at, raw in enumerate(raws):
-        if raw is not None and len(raw) >= HEADER_BYTES:
-            word, version, floor, soft_expire_ms = unpack(raw)
-            if word in fresh and version >= floor and (soft_expire_ms == 0 or now_ms < soft_expire_ms):
-                if raw.startswith(prefix, HEADER_BYTES):
-                    try:
-                        values.append(decode(raw[start:]))
-                        continue
-                    except Exception:  # noqa: BLE001 - I12: doubt is a miss; the steps find out which
-                        pass
+        if raw is not None and len(raw) >= start:
+            word, version, floor, soft_expire_ms, begins = unpack(raw)
+            if begins == prefix and word in fresh and version >= floor and not 0 < soft_expire_ms <= now_ms:
+                try:
+                    values.append(decode(raw[start:]))
+                    continue
+                except Exception:  # noqa: BLE001 - I12: doubt is a miss; the steps find out which
+                    pass
         values.append(None)
         others.append(at)
     return values, others

@@ -7,11 +7,8 @@ lower it here. The times are those of `tests/bench`.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from types import CoroutineType, FrameType, GeneratorType
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -19,35 +16,9 @@ import pytest
 from cachelib import L1, AsyncCache, Cache, Entity, Row
 from cachelib.stores import SqlStore
 from cachelib.stores.base import Loaded
+from tests.bench._cost import Cost
 
-SYSTEM = ("sendall", "send", "recv", "poll", "getpid", "select")
-GENERATORS = (GeneratorType, CoroutineType)
-"""They have a `send`, too."""
 KEYS = list(range(1, 101))
-
-
-class Cost:
-    """What was called since it began: system calls by name, and Python functions of all kinds."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self.system: Counter[str] = Counter()
-        self.python = 0
-        sys.setprofile(self._note)
-        try:
-            self.result = call()
-        finally:
-            sys.setprofile(None)
-
-    def _note(self, frame: FrameType, event: str, arg: Any) -> None:
-        if event == "call":
-            self.python += 1
-        elif event == "c_call" and arg.__name__ in SYSTEM and not isinstance(arg.__self__, GENERATORS):
-            self.system[arg.__name__] += 1
-
-    @property
-    def trips(self) -> int:
-        """Round trips: each begins with one write."""
-        return self.system["sendall"] + self.system["send"]
 
 
 class Shop:
@@ -190,12 +161,12 @@ def test_tasks_of_one_turn_share_a_write(server: str, request: pytest.FixtureReq
             for key in range(32):
                 await cache.get(entity, key)
             cache._layout.view.refresh_at = time.monotonic() + 60
-            cost = Cost(lambda: None)
-            sys.setprofile(cost._note)
+            cost = Cost()
+            cost.begin()
             try:
                 assert await asyncio.gather(*(cache.get(entity, key) for key in range(32))) == ["x"] * 32
             finally:
-                sys.setprofile(None)
+                cost.end()
             return cost
 
     cost = asyncio.run(main())
