@@ -44,7 +44,11 @@ model: $(READY)  ## search the pure machines exhaustively, on the big bounds (mi
 sim: $(READY)  ## simulate seeds: time, faults and chance are virtual (SEED_START=0, SEEDS=10000)
 	$(PY) -m tests.sim $(if $(SEED_START),--start $(SEED_START)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
-bench: $(READY)  ## every benchmark, or the one in BENCH=name (tests/bench/name.py)
+$(VENV)/.bench: pyproject.toml | $(READY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+bench: $(VENV)/.bench  ## every benchmark, or the one in BENCH=name (tests/bench/name.py)
 	@for name in $(or $(BENCH),$(filter-out _%,$(basename $(notdir $(wildcard tests/bench/*.py))))); do \
 	  echo "$(PY) -m tests.bench.$$name $(ARGS)"; $(PY) -m tests.bench.$$name $(ARGS) || exit 1; done
 

@@ -34,6 +34,7 @@ class Cost:
     def end(self) -> None:
         """No more."""
         sys.setprofile(None)
+        self.python -= 1  # this one
 
     def _note(self, frame: FrameType, event: str, arg: Any) -> None:
         if event == "call":
