@@ -202,6 +202,10 @@ def _of_the_daemon() -> Iterator[Case]:
     yield Case("partitions are given", (), {_labelled("rebalances_total", 'what="given"'): rising(1)})
     yield Case("some polls fail", ("SourceErrors",), {_pod("source_errors_total"): rising(10)})
     yield Case("offsets are not saved", ("CommitErrors",), {_pod("commit_errors_total"): rising(5)})
+    yield Case("offsets were not saved while the brokers were away, which is over", (), {
+        _pod("commit_errors_total"): after(20, "1x{m}", "1+10x7 70x20"),
+        _pod("progress_timestamp_seconds"): after(20, "0+60x{m}", "1140x6 1560+60x20"),
+    }, at=32)  # fmt: skip
     yield Case("second looks wait", ("SecondLooksWait",), {_pod("second_looks_oldest_seconds"): level(120)})
     yield Case("a refused reload", ("ReloadRefused",), {_labelled("reloads_total", 'outcome="refused"'): "_x24 1x10"})
     yield Case("a reload", (), {_labelled("reloads_total", 'outcome="taken"'): "_x24 1x10"})

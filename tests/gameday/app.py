@@ -31,7 +31,7 @@ class App:
         self._control = control
         self.now: dict[str, Any] = json.loads(control.read_text())
         self._store = SqlStore(self.now["store"])
-        self._cache = Cache(self.now["cache"], store=self._store, entities=entities)
+        self._cache = Cache(self.now["cache"], store=self._store, entities=entities, compare=0.05)
         self._engine = create_engine(self.now["store"])
 
     def run(self) -> None:

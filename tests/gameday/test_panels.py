@@ -31,6 +31,7 @@ ONLY_THEN = {
     "claim_failed|bulk": "a transaction that is lost, or a very large one",
     'what=~"taken|lost"': "a member that joins or leaves",
     "invalidator_verify_stale_total": "something stale",
+    "leasecache_mismatches_total": "something stale",
     "invalidator_verify_alarms_total": "something stale",
 }
 
