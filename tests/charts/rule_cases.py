@@ -133,6 +133,16 @@ def _of_staleness() -> Iterator[Case]:
         ("InvalidationLagHigh", "StalenessBudgetBurnFast"),
         {_node("lag_seconds"): None, **connector},
     )
+    caught_up = {
+        name: after(26, "0+0x{m}", f"0 {n * 50} {' '.join(str(n * 50 + 1000 * more) for more in range(1, 10))}")
+        for name, n in zip(connector, late.values(), strict=True)
+    }
+    yield Case(
+        "a connector's topics, and a node that was away has caught up",
+        ("StalenessBudgetBurnFast",),
+        {_node("lag_seconds"): None, _node("visibility_seconds_count"): rising(1000), **caught_up},
+        at=31,
+    )
     quick = {**connector, f'invalidator_visibility_seconds_bucket{{{NODE},le="1.0"}}': rising(1000)}
     quick[f'invalidator_visibility_seconds_bucket{{{NODE},le="30.0"}}'] = rising(1000)
     yield Case("a connector's topics, and no lag", (), {_node("lag_seconds"): None, **quick})

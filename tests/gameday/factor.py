@@ -19,7 +19,7 @@ _RANGE = re.compile(r"\[(\d+[smhd])\]|offset (\d+[smhd])")
 # What stands before a number of seconds in an expression.
 SECONDS = (
     r"job_node:lag_seconds:max >",
-    r"job_node:visibility_seconds:median_rate5m >",
+    r"job_node:visibility_seconds:median_rate1m >",
     r"time\(\) - \([^()]*> 0\) >",
     r"invalidator_second_looks_oldest_seconds\{[^}]*\}\) >",
     r"invalidator_relay_lag_seconds\{[^}]*\}\) >",
