@@ -63,7 +63,9 @@ def test_promtool_notices_a_wrong_case(tmp_path: Path) -> None:
 def test_every_alert_has_a_case_in_which_it_fires_and_its_series_one_in_which_they_are_missing() -> None:
     fired = {name for case in cases() for name in case.fires}
     assert fired == {rule["alert"] for rule in ALERTS}
-    without = [case for case in cases() if case.alone or None in case.series.values()]
+    # That a connector's topics prove no lag is no missing series: it is what its cases are about.
+    missing = [case for case in cases() if "a connector's topics" not in case.name]
+    without = [case for case in missing if case.alone or None in case.series.values()]
     assert {name for case in without for name in case.fires} <= {"ConsumersDown", "NoChangeLogTraffic"}
     assert len(without) >= 4
     assert all("{" in name for name in HEALTHY)
