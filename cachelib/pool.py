@@ -6,7 +6,6 @@ it came from, and a call that began under an older one ends where it began.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -42,7 +41,7 @@ class Pool:
         self.names = places.names
         self._only: Node | None = self.first
         self._homes: dict[bytes, str | None] = {}
-        self._layouts: deque[Layout] = deque(maxlen=LAYOUTS_KEPT)
+        self._layouts: tuple[Layout, ...] = ()
         self._nodes_of: dict[bytes, tuple[str, ...]] = {}
 
     @property
@@ -59,13 +58,14 @@ class Pool:
 
     def learn(self, layout: Layout) -> None:
         """Know the names of this layout from now on."""
-        if self._layouts and self._layouts[-1] is layout:
+        known = self._layouts
+        if known and (known[-1] is layout or layout in known):  # a call that began before may still go by an older one
             return
-        self._layouts.append(layout)
+        self._layouts = kept = (*known, layout)[-LAYOUTS_KEPT:]
         homes: dict[bytes, str | None] = {}
         nodes_of: dict[bytes, tuple[str, ...]] = {}
-        for known in list(self._layouts):
-            for placing in (known.now, known.next):
+        for one in kept:
+            for placing in (one.now, one.next):
                 if placing is not None:
                     found = _homes(placing)
                     homes |= found

@@ -16,6 +16,7 @@ from cachelib.backends import AsyncRedisCluster, RedisCluster
 from cachelib.backends.redis.cluster_map import slot_of, tag_of
 from cachelib.model import Fill, Get, Leased, NoOp, Raised, RaiseFloor, Revoke, Stored, value_of
 from tests.integration.client_world import World, sqlite_template, until
+from tests.integration.invalidator_daemon import Daemon
 from tests.integration.pool_load import KEYS, Load, Ours
 from tests.servers.redis_cluster import SLOTS, RedisClusterServers
 
@@ -165,7 +166,8 @@ def test_after_a_failover_every_key_is_served_again_without_help(cluster: RedisC
         assert {cache.read(customers, key).source for key in KEYS} <= {"store", "filled"}
     finally:
         world.close()
-        victim.start()
+        if not victim.running:
+            victim.start()
         cluster.wait("the cluster is whole", cluster.whole)
 
 
@@ -243,6 +245,40 @@ def test_a_note_that_one_master_has_lost_proves_nothing(backend: Any, cluster: R
 def test_the_instance_is_that_of_all_masters(backend: Any) -> None:
     assert backend.instance().count("+") == 2
     assert backend.instance() == backend.instance()
+
+
+@pytest.mark.slow
+def test_the_daemon_keeps_a_cluster_told_also_after_a_failover(cluster: RedisClusterServers, tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    world = World("sync", cluster.url, f"sqlite:///{sqlite_template(tmp_path / 't')}")
+    daemon = Daemon(tmp_path, world.store_url, [cluster.url])
+    entities = 'from cachelib import Entity\nentities = [Entity("customer:{id:int}", table="customers", key="id")]\n'
+    (tmp_path / "shop_entities.py").write_text(entities)
+    for key in KEYS:
+        world.customer(key, f"{key}:0")
+    victim = next(server for server in cluster.servers if cluster.role(server) == "master")
+    try:
+        with daemon:
+            customers = world.customers()
+            cache = world.cache(customers)
+
+            def shows(number: int) -> bool:
+                return all(cache.get(customers, key)["name"] == f"{key}:{number}" for key in KEYS)
+
+            until(lambda: shows(0))
+            world.sql("update customers set name = id || :mark", mark=":1")  # past the library
+            until(lambda: shows(1), "every change is told")
+            victim.kill()
+            cluster.wait("a replica was promoted", cluster.whole)
+            world.sql("update customers set name = id || :mark", mark=":2")
+            until(lambda: shows(2), "every change is told to the new masters")
+            until(lambda: {read.source for read in cache.read_many(customers, KEYS).values()} == {"hit"})
+            assert daemon.metric("epochs_total") == 0  # nobody had to begin anew
+    finally:
+        world.close()
+        if not victim.running:
+            victim.start()
+        cluster.wait("the cluster is whole", cluster.whole)
 
 
 # --- settings --------------------------------------------------------------------------------
