@@ -15,7 +15,7 @@ from threading import Event, Thread
 import numpy as np
 import psutil
 
-from cachelib.errors import CacheError, ConfigError
+from cachelib.errors import CacheError
 from loadgen.engine.frames import Beat, Channel, Done, Failed, Go, Hello, Ready
 from loadgen.engine.lane import NS, Lane
 from loadgen.engine.pace import Shift, now_ns
@@ -46,10 +46,12 @@ def target_of(hello: Hello) -> Target:
         case "library":
             from loadgen.targets.library import Library  # the other targets need neither SQL nor the library
 
-            if plan.target.style == "asyncio":
-                raise ConfigError("style is 'asyncio': this target takes 'threads' so far")
             # No two threads of the runs on one stage share a number: it stands in the rows that they write.
             thread = (hello.run * PROCESSES_MAX + worker) * THREADS_MAX + 1
+            if plan.target.style == "asyncio":
+                from loadgen.targets.async_library import AwaitedLibrary
+
+                return AwaitedLibrary(plan, space, operations, thread)
             return Library(plan, space, operations, thread)
         case "wire":
             return Wire(plan, space, operations)

@@ -12,7 +12,8 @@ from threading import Thread, get_ident
 
 import numpy as np
 
-from cachelib import Cache
+from cachelib import Cache, Read
+from cachelib.keys import Key
 from cachelib.metrics import READS
 from loadgen.engine.lane import Call, Lane, Outcome
 from loadgen.engine.pace import Shift, now_ns
@@ -34,7 +35,16 @@ OUTCOMES = {one.name.lower(): int(one) for one in Outcome}
 class Library:
     """See `Target`. `thread`: the number of the first thread; the others', and the prober's, follow."""
 
-    def __init__(self, plan: RunPlan, space: KeySpace, operations: Operations, thread: int) -> None:
+    def __init__(
+        self,
+        plan: RunPlan,
+        space: KeySpace,
+        operations: Operations,
+        thread: int,
+        lanes: int | None = None,
+        *,
+        in_order: bool = True,
+    ) -> None:
         target, self.items = plan.target, Items(plan, space)
         self.names, self.plan = space.names, plan
         self.subjects = self.items.subjects
@@ -47,8 +57,8 @@ class Library:
         self.cache = Cache(
             target.cache_url, store=self.store, entities=entities, namespace=target.namespace, listener=self._listen
         )
-        self.lanes: Sequence[Lane] = lanes_of(operations, target.threads, in_order=True)
-        self._hands = [Hand(self, lane, thread + at) for at, lane in enumerate(self.lanes)]
+        self.lanes: Sequence[Lane] = lanes_of(operations, lanes or target.threads, in_order=in_order)
+        self.hands = [Hand(self, lane, thread + at) for at, lane in enumerate(self.lanes)]
         last = thread + len(self.lanes)
         self._prober = Prober(self, last, target.probes_per_s) if target.probes_per_s else None
 
@@ -63,16 +73,20 @@ class Library:
         prober = Thread(target=self._prober.run, args=(shift, start_ns, end_ns)) if self._prober else None
         if prober:
             prober.start()
-        run_threads(self.lanes, [hand.calls for hand in self._hands], shift, start_ns, end_ns, closed=closed)
+        self.drive(shift, start_ns, end_ns, closed=closed)
         if prober:
             prober.join()
+
+    def drive(self, shift: Shift, start_ns: int, end_ns: int, *, closed: bool) -> None:
+        """Every lane's operations."""
+        run_threads(self.lanes, [hand.calls for hand in self.hands], shift, start_ns, end_ns, closed=closed)
 
     def logs(self) -> Mapping[str, bytes]:
         """See `Target.logs`."""
         subject = np.asarray(self.subject, dtype=np.int64)
-        reads = [read_rows(hand.lane, subject, hand.thread) for hand in self._hands]
-        writes = [hand.writes for hand in self._hands]
-        several = joined([hand.reads for hand in self._hands])
+        reads = [read_rows(hand.lane, subject, hand.thread) for hand in self.hands]
+        writes = [hand.writes for hand in self.hands]
+        several = joined([hand.reads for hand in self.hands])
         logs = {"reads": b"".join(reads) + several, "loads": self.store.log.tobytes()}
         if self._prober:
             logs["probes"] = self._prober.reads.tobytes()
@@ -129,21 +143,27 @@ class Hand:
     def many(self, place: int, keys: list[int]) -> int:
         """One call for each entity that the keys are of."""
         library, start_ns = self._library, now_ns()
-        second = int(self.lane.operations.at_s[place])
-        by_subject: dict[int, list[str]] = {}
-        for key in keys:
-            by_subject.setdefault(library.subject[key], []).append(library.names[key])
-        for subject, names in by_subject.items():
+        for subject, names in self.by_subject(keys).items():
             answers = library.cache.read_many(library.subjects[subject].entity, names)
-            end_ns = now_ns()
-            for name, answer in answers.items():
-                source = OUTCOMES.get(answer.source, int(Outcome.OTHER))
-                self.lane.sources[second, source] += 1
-                stamp = ABSENT if not answer.found else answer.value["writer"] << STAMP_BITS | answer.value["seq"]
-                at_ns = int(self.lane.at_ns[place])
-                row = (subject, number_of(str(name)), at_ns, start_ns, end_ns, answer.version, stamp, source)
-                self.reads.extend((*row, self.thread))
+            self.note_many(place, subject, answers, (start_ns, now_ns()))
         return Outcome.MANY
+
+    def by_subject(self, keys: Sequence[int]) -> dict[int, list[str]]:
+        """The names of keys, by their subject's number."""
+        found: dict[int, list[str]] = {}
+        for key in keys:
+            found.setdefault(self._library.subject[key], []).append(self._library.names[key])
+        return found
+
+    def note_many(self, place: int, subject: int, answers: Mapping[Key, Read], times: tuple[int, int]) -> None:
+        """What a call for several keys of one subject returned."""
+        second, at_ns = int(self.lane.operations.at_s[place]), int(self.lane.at_ns[place])
+        for name, answer in answers.items():
+            source = OUTCOMES.get(answer.source, int(Outcome.OTHER))
+            self.lane.sources[second, source] += 1
+            stamp = ABSENT if not answer.found else answer.value["writer"] << STAMP_BITS | answer.value["seq"]
+            row = (subject, number_of(str(name)), at_ns, *times, answer.version, stamp, source)
+            self.reads.extend((*row, self.thread))
 
     def _modifier(self, get: Call) -> Call:
         def read_modify_write(place: int, key: int) -> int:
@@ -163,8 +183,7 @@ class Hand:
     def _write(self, key: int, *, gone: bool) -> int:
         library = self._library
         number = library.subject[key]
-        subject, share = library.subjects[number], library.plan.target.behind_share
-        behind = subject.behind and share > 0 and self._random.random() < share
+        subject, behind = library.subjects[number], self.chooses_behind(number)
         self._seq += 1
         named = {
             "key": library.names[key],
@@ -183,9 +202,15 @@ class Hand:
             self.writes.extend(begun_row(at, how, gone=gone, start_ns=start_ns))
             raise error from None
         self.writes.extend(write_row(at, how, gone=gone, result=result, times=(start_ns, now_ns())))
-        return self._outcome(result)
+        return self.outcome_of(result)
 
-    def _outcome(self, result: Result) -> int:
+    def chooses_behind(self, number: int) -> bool:
+        """Whether a write of this subject goes behind the library, by the plan's share."""
+        share = self._library.plan.target.behind_share
+        return self._library.subjects[number].behind and share > 0 and self._random.random() < share
+
+    def outcome_of(self, result: Result) -> int:
+        """How the operation of this write ended."""
         if result.error is not None:
             return self.lane.failed(result.error)
         return Outcome.WRITTEN if result.status in (Status.ACKNOWLEDGED, Status.NOTHING) else Outcome.OTHER

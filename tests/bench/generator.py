@@ -99,7 +99,7 @@ def library_us(count: int = 5000) -> tuple[float, float]:
     try:
         operations = gets(count, 1000)
         library = Library(replace(plan, target=site.target), site.stage.items.space, operations, 1)
-        lane, calls = library.lanes[0], library._hands[0].calls
+        lane, calls = library.lanes[0], library.hands[0].calls
         get, entities, names = library.cache.get, library.entity, library.names
         keys = operations.key.tolist()
 

@@ -92,9 +92,14 @@ LIBRARY = RunPlan(
 )
 
 
+BOTH = [("redis", "asyncio"), ("memcached", "threads")]
+
+
 @pytest.mark.slow
-def test_the_library_is_judged_read_by_read_and_its_strong_reads_are_true(cache_url: str) -> None:
+@pytest.mark.parametrize(("cache_url", "style"), BOTH, indirect=["cache_url"])
+def test_the_library_is_judged_read_by_read_and_its_strong_reads_are_true(cache_url: str, style: str) -> None:
     plan = on(LIBRARY, cache_url)
+    plan = replace(plan, target=replace(plan.target, style=style))
     with Bench(plan) as bench:
         result, again = bench.run(plan), bench.run(replace(plan, seed=2))
     for one in (result, again):
