@@ -25,7 +25,7 @@ from cachelib.errors import (
 )
 from cachelib.explain import Explanation
 from cachelib.model import Row
-from cachelib.policy import L1, Compare, Eventual, LeasePolicy, OnFailure, StoreBudget, Strong, Ttl
+from cachelib.policy import L1, Bounded, Compare, Eventual, LeasePolicy, OnFailure, StoreBudget, Strong, Ttl
 from cachelib.sessions import AsyncSession, Session
 from cachelib.transaction import AsyncTransaction, Transaction
 
@@ -35,6 +35,7 @@ __all__ = [
     "AsyncTransaction",
     "BadKey",
     "BadToken",
+    "Bounded",
     "Cache",
     "CacheError",
     "CacheUnavailable",

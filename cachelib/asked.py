@@ -31,7 +31,8 @@ class Read:
 
     `found` is False for absence (`value` is None then). `version` is 0 where there is none.
     `as_of_us`: the store's clock, microseconds, from before the content was loaded; 0 unknown.
-    `age_ms`: how old that makes it by this process's clock; None unknown.
+    `age_ms`: how old it may have been when the read began, at most: by when it was loaded, or (`Bounded`) by what the
+    node's watermark proved. By the store's clock where the level asks for that, else by this process's; None unknown.
     """
 
     value: Any
@@ -44,7 +45,8 @@ class Read:
 
 def as_read(found: Found) -> Read:
     """The long answer."""
-    age_ms = max(0, (time.time_ns() // 1000 - found.as_of_us) // 1000) if found.as_of_us else None
+    now_us, fresh_us = found.now_us or time.time_ns() // 1000, max(found.as_of_us, found.proven_us)
+    age_ms = max(0, (now_us - fresh_us) // 1000) if fresh_us else None
     return Read(found.value, found.found, found.version, found.source, found.as_of_us, age_ms)
 
 

@@ -102,8 +102,8 @@ class Core:
                     f"{entity!r} and {other!r} can have the same key in the cache, and one would be served for the"
                     " other: begin one of the templates with another text"
                 )
-        if entity.strong and self.store is None:
-            raise ConfigError(f"{entity!r} is Strong(): give the cache a store, Cache(…, store=…)")
+        if not isinstance(entity.consistency, Eventual) and self.store is None:
+            raise ConfigError(f"{entity!r} is {entity.consistency!r}: give the cache a store, Cache(…, store=…)")
         bytes_max = self.node.capability.payload_bytes_max
         loading = Loading(entity, self.store, self.parts.table_loader, bytes_max)
         known = Known(entity, self.metrics.tally(entity.name), loading)
@@ -187,9 +187,7 @@ class Core:
             return near
         plan = await self.plan(view, known.entity, key, text, level, history)
         found = await self._look(plan, known, raw, level) or await read(self.call(known, until), plan)
-        if plan.record is not None:
-            plan.record(found)
-        return found
+        return found if plan.record is None else plan.record(found)
 
     async def view(self, entity: Entity, level: Level) -> View:
         """The layout that a read of this level may work by (I13)."""
@@ -207,7 +205,7 @@ class Core:
         """Everything about a read that does not depend on what the cache answers."""
         names = self.names(view, entity, text)
         plain = history is None and isinstance(level, Eventual)
-        where = Where(text, names, view.layout.number)
+        where = Where(text, names, view.layout.number, view.leased)
         ground = FREE if plain else await self.grounds.of(entity, level, where, history)
         gutter_ms = self.parts.gutter_ms if plain else 0
         beside = view.layout.gutter(self.namespace, entity.name, text) if gutter_ms else None

@@ -15,6 +15,7 @@ from cachelib.codecs import Packer
 from cachelib.errors import ConfigError
 from cachelib.keys import Key, Template
 from cachelib.policy import (
+    Bounded,
     Duration,
     Eventual,
     LeasePolicy,
@@ -150,8 +151,10 @@ class Entity:
             settings.get("codec", "msgpack"), settings.get("schema", 0), settings.get("compress_over", 16_384)
         )
         self.consistency: Level = settings.get("consistency") or Eventual()
-        if not isinstance(self.consistency, Eventual | Strong):
-            raise ConfigError(f"entity {self.name!r}: consistency is {self.consistency!r}, not Eventual() or Strong()")
+        if not isinstance(self.consistency, Eventual | Bounded | Strong):
+            raise ConfigError(
+                f"entity {self.name!r}: consistency is {self.consistency!r}, not Eventual(), Bounded('2s') or Strong()"
+            )
         self.on_failure = self._policy(settings, "on_failure", OnFailure)
         self.write: WriteMode = settings.get("write", "through")
         one_of(f"write of entity {self.name!r}", self.write, ("through", "populate", "invalidate"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cachelib.entity import Entity
-from cachelib.errors import CacheUnavailable
+from cachelib.errors import CacheUnavailable, ConfigError
 from cachelib.history import UNBOUND, History, binding_of, key_mark
-from cachelib.levels import FREE, NO_GROUND, Ground, strong_in_session
-from cachelib.model import Name
-from cachelib.policy import Level, Strong
+from cachelib.levels import FREE, NO_GROUND, Ground, always, both, bounded_ground, strong_in_session
+from cachelib.model import ANY, Name
+from cachelib.policy import Bounded, Level, Strong
 from cachelib.pool import Pool
 from cachelib.port import Found
 from cachelib.standing import Trust
@@ -19,11 +20,12 @@ from cachelib.stores.base import AsyncStore
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where a key is: its text, its names, and the number of the layout that says so."""
+    """Where a key is: its text, its names, the number of the layout that says so, and whether its lease runs."""
 
     text: bytes
     names: tuple[Name, ...]
     number: int
+    leased: bool
 
 
 class Grounds:
@@ -39,6 +41,8 @@ class Grounds:
         """What a read of this level may take from the key's node; `history`: that of its session."""
         if isinstance(level, Strong):
             ground = await self._strong(entity, where.names[0])
+        elif isinstance(level, Bounded):
+            ground = await self._bounded(entity, level, where)
         else:
             ground = FREE
         if history is None or not entity.tables or self.clock is None:
@@ -59,6 +63,27 @@ class Grounds:
             return NO_GROUND
         return await standing.strong(self._namespace, entity.name, self._store.now_us)
 
+    async def _bounded(self, entity: Entity, level: Bounded, where: Where) -> Ground:
+        clock = self.clock
+        if clock is None:
+            raise ConfigError(f"{level!r} needs a store, by whose clock it goes: Cache(…, store=…)")
+        await clock.ready()
+        watermark_us, trust = None, None
+        # I13: under a lapsed lease, or while it moves, the item may be one that nobody tells any more.
+        if where.leased and len(where.names) == 1:
+            with suppress(CacheUnavailable):
+                standing = self._pool.of(where.names[0]).standing
+                watermark_us, trust = await standing.watermark(self._namespace, entity.name, clock.mark)
+        now_us = clock.latest_us()
+        holds = always if trust is None else trust.holds
+        ground = bounded_ground(now_us, level.max_age_us, watermark_us, holds)
+
+        def record(found: Found) -> Found:
+            proven_us = watermark_us if found.source == "hit" and ground.requirement == ANY else None
+            return replace(found, proven_us=proven_us or 0, now_us=now_us)
+
+        return replace(ground, record=record)
+
     async def trust(self, names: tuple[Name, ...]) -> Trust | None:
         """The start of the server that keeps this name; None while it moves, or where the node does not tell."""
         try:
@@ -78,7 +103,8 @@ class Grounds:
         binding = history.meet(found, where.number)
         asked, mark = history.ground(key, binding)
 
-        def record(found: Found) -> None:
+        def record(found: Found) -> Found:
             history.saw(key, mark, found, binding, clock.latest_us())
+            return found if ground.record is None else ground.record(found)
 
-        return replace(asked, holds=ground.holds if trust is None else trust.holds, record=record)
+        return both(ground, replace(asked, holds=always if trust is None else trust.holds, record=record))

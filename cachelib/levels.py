@@ -32,8 +32,8 @@ class Ground:
     """Content that is no longer fresh may be shown, if nothing else forbids it."""
     joins_from_us: int = 0
     """Loads of other calls may be joined that began then or later."""
-    record: Callable[[Any], None] | None = None
-    """Told what was found, when the read has ended."""
+    record: Callable[[Any], Any] | None = None
+    """Told what was found, when the read has ended; it answers that, with what is known besides."""
     proven: bool = True
     """False: nothing can be known of the node, so what it has may not be served."""
 
@@ -75,3 +75,37 @@ def session_ground(asks: Requirement, least_us: int) -> Ground:
     be: it may have begun before this session saw what the item holds.
     """
     return Ground(asks, stale=asks == ANY and not least_us, joins_from_us=least_us)
+
+
+def bounded_ground(now_us: int, max_age_us: int, watermark_us: int | None, holds: Callable[[], bool]) -> Ground:
+    """What may be shown that is no older than `max_age_us`, at `now_us` of the store's clock (not earlier than it is).
+
+    Either everything that was committed until then has been applied on the node (`watermark_us`, of the start of the
+    server that `holds` is about): then whatever is fresh. Or the item was loaded since: then it does not matter where
+    it has been meanwhile. A load of another call that is joined must have begun since in any case: no watermark
+    speaks of what is not stored yet.
+    """
+    least_us = now_us - max_age_us
+    if watermark_us is not None and watermark_us >= least_us:
+        return Ground(holds=holds, stale=False, joins_from_us=least_us)
+    return Ground(Requirement(min_as_of_us=least_us), stale=False, joins_from_us=least_us)
+
+
+def both(level: Ground, session: Ground) -> Ground:
+    """What a level asks, and a session."""
+    one, other = level.requirement, session.requirement
+    times = [asks.min_as_of_us for asks in (one, other) if asks.min_as_of_us is not None]
+    if one == ANY or other == ANY:
+        asks, also = (other if one == ANY else one), ANY
+    elif len(times) == 2:
+        asks, also = Requirement(min_as_of_us=max(times)), ANY
+    else:
+        asks, also = one, other
+    return replace(
+        session,
+        requirement=asks,
+        also=also,
+        holds=lambda: level.holds() and session.holds(),
+        stale=level.stale and session.stale,
+        joins_from_us=max(level.joins_from_us, session.joins_from_us),
+    )

@@ -131,7 +131,7 @@ async def read_many(
     known.tally.read_seconds.add(time.monotonic() - began)
     for text, plan in plans.items():
         if plan.record is not None:
-            plan.record(found[text])
+            found[text] = plan.record(found[text])
     for text in found:
         known.tally.add(READS, "source", found[text].source)
     return [found[text] for text in texts]

@@ -12,7 +12,7 @@ from cachelib.keys import Key
 from cachelib.levels import FREE, Ground
 from cachelib.model import Kind, Name
 from cachelib.nodes import now_ms
-from cachelib.policy import Duration, Eventual, Level, Mode, Strong, duration_ms
+from cachelib.policy import Bounded, Duration, Eventual, Level, Mode, Strong, duration_ms
 from cachelib.port import Found
 from cachelib.steps import ReadPlan
 
@@ -67,8 +67,10 @@ def level_of(entity: Entity, asked: Level | None) -> Level:
             f"{entity!r} was asked for Strong(), but its writers need not be confirmed:"
             " declare the entity with consistency=Strong()"
         )
-    if not isinstance(level, Strong | Eventual):
-        raise ConfigError(f"consistency is {level!r}: it takes Eventual() or Strong()")
+    if not isinstance(level, Strong | Bounded | Eventual):
+        raise ConfigError(f"consistency is {level!r}: it takes Eventual(), Bounded('2s') or Strong()")
+    if isinstance(level, Bounded) and not entity.tables:
+        raise ConfigError(f"{entity!r} was asked for {level!r}, but says not whose changes change it: give table= …")
     return level
 
 

@@ -91,7 +91,26 @@ class Strong:
         one_of("Strong.unavailable", self.unavailable, ("store", "raise"))
 
 
-Level: TypeAlias = Eventual | Strong
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """A hit is shown only with a proof that it is no older than `max_age` when the read begins; else it is loaded.
+
+    What proves it: when it was loaded, or the watermark that the invalidator keeps on the node. All writes count, also
+    those past the library.
+    """
+
+    max_age: Duration
+
+    def __post_init__(self) -> None:
+        duration_ms("Bounded.max_age", self.max_age, least_ms=1)
+
+    @property
+    def max_age_us(self) -> int:
+        """In microseconds."""
+        return duration_ms("Bounded.max_age", self.max_age) * 1000
+
+
+Level: TypeAlias = Eventual | Bounded | Strong
 WriteMode: TypeAlias = Literal["through", "populate", "invalidate"]
 
 # --- policies --------------------------------------------------------------------------------

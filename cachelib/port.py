@@ -34,6 +34,10 @@ class Found:
     """What was loaded, as it is kept: whoever joins this flight decodes a value of its own."""
     kept: bool = False
     """Of what another call loaded: the node has it, too."""
+    proven_us: int = 0
+    """It is no older than that, by the node's watermark; 0 where nobody proved it."""
+    now_us: int = 0
+    """The store's clock when the read began was not later; 0 where it was not asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from cachelib.errors import CacheUnavailable, StoreError
 from cachelib.levels import NO_GROUND, Ground, strong_ground
 from cachelib.model import Name
 from cachelib.proof import ProofNote, Seen, decode_proof, proof_name
+from cachelib.storeclock import store_mark
 
 LOOK_S = 0.25
 """A node's note is read this often at most."""
@@ -78,6 +79,23 @@ class Standing:
             return strong_ground(caught_up, trust.since_us, trust.holds)
         except (CacheUnavailable, StoreError):
             return NO_GROUND  # whoever asks them next meets it again, and knows what to do
+
+    async def watermark(self, namespace: str, entity: str, store: str) -> tuple[int | None, Trust | None]:
+        """Up to when (the store's clock) every commit is applied on this node, and of which start that holds.
+
+        `store`: whose commits, as `store_mark` says it. None where nobody can know.
+        """
+        try:
+            trust = await self.current()
+            if trust is None:
+                return None, None
+            await self.look(trust, namespace)
+        except CacheUnavailable:
+            return None, None
+        note = trust.note
+        if note is None or entity not in note.entities or store_mark(note.store) != store:
+            return None, trust
+        return note.watermark_us, trust
 
     def told(self, entity: str) -> Trust | None:
         """The start that answers, if it was told everything about the entity: then a hit needs nothing more."""

@@ -73,8 +73,8 @@ class ReadPlan:
     joins: bool = True
     joins_from_us: int = 0
     """Only a load that began then (the store's clock) or later."""
-    record: Callable[[Found], None] | None = None
-    """Told how the read ended."""
+    record: Callable[[Found], Found] | None = None
+    """Told how the read ended; it answers that, with what is known besides."""
     store_when_down: bool = True
     """Ask the store when the node cannot be reached, instead of raising."""
     gutter: Name | None = None
