@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint charts model sim bench soak verify-long verifier clean
+.PHONY: help demo demo-kafka test lint charts model sim bench soak verify-long verify-sessions verifier clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|' 2>/dev/null \
@@ -54,6 +54,9 @@ bench: $(VENV)/.bench  ## every benchmark, or the one in BENCH=name (tests/bench
 
 soak: $(READY)  ## load through Debezium and Kafka while everything is killed in turn (SOAK_SECONDS=600, SOAK_RATE, SOAK_SEED)
 	$(PY) -m tests.soak $(ARGS)
+
+verify-sessions: $(READY)  ## a million reads of sessions whose tokens go from process to process, no invalidator (ARGS="--reads 1000000")
+	$(PY) -m tests.integration.session_processes $(ARGS)
 
 verify-long: $(READY)  ## millions of strong reads under faults, none stale (VERIFY_READS=15000000, VERIFY_SECONDS, VERIFY_BACKEND); goes on where it stopped
 	$(PY) -m tests.soak.verify_long
