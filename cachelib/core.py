@@ -28,7 +28,7 @@ from cachelib.loading import Loading, TableLoaderOf
 from cachelib.metrics import READS, Metrics, Tally
 from cachelib.model import Name, Revoke
 from cachelib.plans import NOT_ASKED, NotAsked, Raw, hit, level_of, may_look, plan_of
-from cachelib.policy import L1, Duration, Eventual, Level, Mode, StoreBudget, Strong, duration_ms
+from cachelib.policy import L1, Bounded, Duration, Eventual, Level, Mode, StoreBudget, Strong, duration_ms
 from cachelib.pool import Pool
 from cachelib.port import Found
 from cachelib.steps import ReadPlan, read
@@ -135,6 +135,8 @@ class Core:
         view.lanes.pop(entity, None)
         every = self.comparer is not None and self.comparer.every
         if layout.mode(entity.name) is Mode.BYPASS or (entity.strong and view.unread) or every:
+            return None
+        if isinstance(entity.consistency, Bounded):  # what it may show changes with the time
             return None
         self.node.learn(layout)
         trusts = trusts_of(self.node, entity)

@@ -132,6 +132,23 @@ def test_bounded_reads_without_an_invalidator_are_loaded_when_they_are_due(world
     assert cache.read(CUSTOMERS, 1, consistency=bound).source == "hit"
 
 
+def test_entity_whose_level_is_bounded_is_read_so_by_every_call(world: World) -> None:
+    """Also by the hit path that plain calls have."""
+    entity = Entity.from_table("customers", key="id", ttl="1h", consistency=Bounded("1ms"))
+    cache = world.cache(entity)
+    session = cache.session()
+    reads = (
+        lambda: cache.get(entity, 1),
+        lambda: cache.get_many(entity, [1])[1],
+        lambda: cache.read(entity, 1).value,
+        lambda: session.get(entity, 1),
+    )
+    for turn, read in enumerate(reads * 2):
+        world.sql("update customers set name = :name where id = 1", name=f"turn {turn}")
+        time.sleep(0.005)
+        assert read()["name"] == f"turn {turn}"
+
+
 def test_watermark_of_another_start_of_the_server_proves_nothing(world: World, tmp_path: Path) -> None:
     """The server comes back with the old items and the old note, which is as new as a minute could ask for."""
     minute = Bounded("60s")
