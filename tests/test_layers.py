@@ -25,8 +25,8 @@ LAYERS: list[set[str]] = [
     # The two `base` are protocols, words without deeds, which everybody may speak.
     {"policy", "keys", "codecs", "entity", "effects", "breaker", "l1", "proof", "backends.base", "stores.base"},
     {"slots"},
-    {"item", "layout", "port", "world", "budget", "levels", "standing"},
-    {"steps", "history", "session", "storeclock"},
+    {"item", "layout", "port", "world", "budget", "levels", "storeclock", "standing"},
+    {"steps", "history", "session"},
     {"drivers"},
     # Handed to the faces: the core never imports them.
     {"envelope", "nodes", "places", "pool", "backends", "stores"},
