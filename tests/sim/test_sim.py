@@ -16,7 +16,7 @@ from cachelib.testing.sim import Runner, plan_of, simulation
 from tests.sim.__main__ import chunk, tell
 from tests.sim.daemon import daemon_of
 
-SEEDS = 5_000
+SEEDS = 4_000
 CHUNK = 400
 
 

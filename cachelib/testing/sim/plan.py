@@ -110,8 +110,8 @@ def entities(
 
 # --- from a seed -----------------------------------------------------------------------------
 
-STRONG_FAULTS = ("evict", "restart", "cut", "pause", "kill", "cancel", "store_down", "garbage", "unknown")
-ROUGH_FAULTS = (*STRONG_FAULTS, "old", "node_down", "daemon_kill", "daemon_pause")
+STRONG_FAULTS = ("evict", "restart", "cut", "pause", "kill", "cancel", "store_down", "garbage", "unknown", "old")
+ROUGH_FAULTS = (*STRONG_FAULTS, "node_down", "daemon_kill", "daemon_pause")
 BUS_FAULTS = ("repeat", "rewind", "truncate_bus", "delay_bus")
 
 
@@ -126,7 +126,7 @@ def _profile(random: Random) -> Profile:
     levels: list[LevelName] = ["strong", "strong-or-store", "eventual"]
     level = random.choices(levels, [66, 14, 20])[0]
     eventual = level == "eventual"
-    source: SourceName = random.choice(["outbox", "early", "bus"]) if eventual or random.random() < 0.05 else "none"
+    source: SourceName = random.choice(["outbox", "early", "bus"]) if eventual or random.random() < 0.06 else "none"
     possible = ROUGH_FAULTS + (BUS_FAULTS if source == "bus" else ()) if eventual else STRONG_FAULTS
     faults = frozenset(fault for fault in possible if random.random() < 0.35)
     versions = random.random() < 0.8
@@ -183,6 +183,8 @@ def _weights(random: Random, profile: Profile, layouts: bool) -> tuple[list[str]
     if layouts:
         weights |= {"clear": 5, "mode": random.choice([0, 3]), "truncate": random.choice([0, 2])}
     weights["invalidate"] = random.choice([0, 2])
+    if profile.level == "eventual":
+        weights["write_past"] = random.choice([0, 20])
     faults = sorted(profile.faults - {"unknown"})
     weights |= {fault: 25 / len(faults) for fault in faults}
     return list(weights), list(weights.values())
@@ -201,6 +203,8 @@ def _deed(random: Random, profile: Profile, kind: str, at_us: int, tag: int, foc
         what = (number, grp, tag, _fate(random, profile))
     elif kind == "write_two":
         what = (number, (number + 1) % 3, grp, tag, _fate(random, profile))
+    elif kind == "write_past":
+        what = (number, grp, random.choice([tag, tag, None]))
     elif kind == "delete":
         what = (number, _fate(random, profile))
     elif kind == "move":
