@@ -1,4 +1,7 @@
-"""The world of one run: builds it from a plan, does the deeds, checks what is read."""
+"""The world of one run: builds it from a plan, does the deeds, checks what is read.
+
+Longer than 300 lines because each deed of a client is a few lines here, beside the check of what it gave.
+"""
 
 from __future__ import annotations
 
