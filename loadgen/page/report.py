@@ -41,7 +41,7 @@ def page_of_search(search: SearchResult) -> str:
         paragraph(f"Objective: {search.objective}", "soft"),
         paragraph(search.says, f"verdict {kind}"),
         tiles(_search_tiles(search)),
-        heading("How much load does it carry?", "Each mark is a probe: a disc held the objective, a cross missed it."),
+        heading("How much load does it carry?", "Each mark is a probe: a disc held the objective, a cross missed it, a ring was undecided."),
         figure(charts.latency_against_load(search), _knee_caption(search), "Latency against offered load"),
         figure(charts.achieved_against_offered(search), "Where the line leaves the diagonal, work is left undone."),
         folded("All probes", _probes(search)),
