@@ -41,7 +41,7 @@ def page_of_search(search: SearchResult) -> str:
         paragraph(f"Objective: {search.objective}", "soft"),
         paragraph(search.says, f"verdict {kind}"),
         tiles(_search_tiles(search)),
-        heading("How much load does it carry?", "Each mark is a probe: a disc held the objective, a cross missed it, a ring was undecided."),
+        heading("How much load does it carry?", MARKS),
         figure(charts.latency_against_load(search), _knee_caption(search), "Latency against offered load"),
         figure(charts.achieved_against_offered(search), "Where the line leaves the diagonal, work is left undone."),
         folded("All probes", _probes(search)),
@@ -160,6 +160,7 @@ def _trust(result: RunResult, search: SearchResult | None = None) -> Iterator[st
     yield folded("The configuration", f"<pre>{escape(json.dumps(result.config, indent=2, default=str))}</pre>")
 
 
+MARKS = "Each mark is a probe: a disc held the objective, a cross missed it, a ring was undecided."
 LAG = "how late operations began; part of the latencies above"
 
 
