@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 from cachelib import Strong
+from cachelib.cli_layout import view_of
+from cachelib.drivers import run_now
+from cachelib.layout import with_nodes
+from cachelib.places import node_name
 from tests.integration.client_world import World, sqlite_template, until
 from tests.integration.invalidator_daemon import Daemon
 from tests.integration.pool_load import KEYS, Load, Ours
@@ -97,3 +101,34 @@ def test_no_fault_of_a_node_shows_a_wrong_value(world: tuple[World, list[Any]]) 
             "every cache shows what the store has",
         )
     assert sum(client.hits for client in clients) > len(load.took_s) / 10
+
+
+@pytest.mark.slow
+def test_the_daemon_tells_a_node_that_joined_and_forgets_one_that_left(template: Path, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_bytes(template.read_bytes())
+    with ExitStack() as started:
+        first, second, third = (started.enter_context(RedisServer()) for _ in range(3))
+        shop = World("sync", [first.url, second.url], f"sqlite:///{path}")  # type: ignore[arg-type]
+        started.callback(shop.close)
+        for key in KEYS:
+            shop.customer(key, f"{key}:0")
+        customers = shop.customers()
+        cache = shop.cache(customers)
+        cache.get_many(customers, KEYS)  # it names the pool's nodes
+        daemon = Daemon(tmp_path, shop.store_url, [first.url])  # the layout tells the others
+        (tmp_path / "shop_entities.py").write_text(ENTITIES)
+        started.enter_context(daemon)
+
+        def shows(number: int) -> bool:
+            """Every key shows it, and most are served by the cache: so they were voided in time."""
+            return all(cache.get(customers, key)["name"] == f"{key}:{number}" for key in KEYS)
+
+        for number, nodes in enumerate(([first, second, third], [first, third]), 1):
+            with view_of(shop.store_url) as view:
+                names = [node_name(server.url) for server in nodes]
+                run_now(view.settle(run_now(view.publish(lambda now: with_nodes(now, names)))))  # noqa: B023
+            until(lambda: len(daemon.status()["nodes"]) == len(nodes), "the daemon follows")  # noqa: B023
+            until(lambda: {read.source for read in cache.read_many(customers, KEYS).values()} == {"hit"})
+            shop.sql("update customers set name = id || :mark", mark=f":{number}")  # past the library
+            until(lambda: shows(number), "every change is told, wherever its key is")  # noqa: B023
