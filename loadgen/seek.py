@@ -79,6 +79,7 @@ class Seeker:
         self._probes: list[ProbeLine] = []
         self._runs: dict[str, RunResult] = {}
         """The last long run that held, and the last that missed."""
+        self._undecided: list[RunResult] = []
         self._rest_p50_ms: float | None = None
 
     def search(self) -> SearchResult:
@@ -102,8 +103,13 @@ class Seeker:
         decided = len(after.log) > len(state.log)
         verdict = after.log[-1].verdict.value if decided else "undecided"
         self._probes.append(_line(probe, run, found, verdict))
-        if probe.phase in ("confirm", "climb") and decided:
-            self._runs[verdict] = run
+        self._undecided.append(run)
+        if decided:
+            # A vote that went on ended with a short run: the record keeps the long one.
+            longest = max(self._undecided, key=lambda one: one.seconds)
+            self._undecided = []
+            if probe.phase in ("confirm", "climb"):
+                self._runs[verdict] = longest
         self._say(_told(self._probes[-1], [why for window, why in found if window is Window.INVALID]))
         return after
 

@@ -119,6 +119,25 @@ def test_windows_that_the_generator_spoiled_are_no_votes() -> None:
     assert any("invalid" in line and "9 ms late" in line for line in said)
 
 
+def test_record_keeps_the_long_run_of_a_vote_that_went_on() -> None:
+    class Spoiled(System):
+        """Two windows of every long probe say nothing, so that it is asked once more for two."""
+
+        def run(self, plan: RunPlan, tick: Callable[[Progress], None] = lambda _: None) -> RunResult:
+            found = super().run(plan, tick)
+            if plan.seconds < 9:
+                return found
+            late = [msgspec.structs.replace(one, invalid="late") if one.at_s < 2 else one for one in found.windows]
+            return msgspec.structs.replace(found, windows=late)
+
+    seeker, _ = seek(Spoiled(2000.0))
+    result = seeker.search()
+    assert result.confirmed is not None
+    assert result.refuted is not None
+    assert (result.confirmed.seconds, result.refuted.seconds) == (9, 9)
+    assert [probe.seconds for probe in result.probes if probe.phase == "confirm"][:2] == [9, 2]
+
+
 def test_objective_that_the_target_cannot_tell_is_refused() -> None:
     search = Plan(start=100.0, ceiling=50_000.0)
     seeker = Seeker(System(500.0), PLAN, parse("scan.p99<1s"), search, PACE, lambda _: None, lambda _: None)
