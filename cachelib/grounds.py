@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from zlib import crc32
 
 from cachelib.entity import Entity
 from cachelib.errors import CacheUnavailable, ConfigError
@@ -91,16 +92,21 @@ class Grounds:
         except CacheUnavailable:
             return None
 
-    async def binding(self, names: tuple[Name, ...], text: bytes, number: int) -> int:
-        """Where a key is kept now, in the layout of this number, for a session."""
+    def place(self, trust: Trust | None) -> int:
+        """Which cache this is: of several nodes by their names, of one by the start of its server."""
+        return crc32(" ".join(sorted(self._pool.names)).encode() or (b"" if trust is None else trust.instance.encode()))
+
+    async def met(self, history: History, names: tuple[Name, ...], text: bytes, number: int) -> int:
+        """Where a key is kept now, in the layout of this number, as a session meets it."""
         trust = await self.trust(names)
-        return UNBOUND if trust is None else binding_of(trust.instance, number, names[0], text)
+        binding = UNBOUND if trust is None else binding_of(trust.instance, number, names[0], text)
+        return history.meet(binding, number, self.place(trust))
 
     def _in_session(
         self, key: int, where: Where, ground: Ground, history: History, trust: Trust | None, clock: StoreClock
     ) -> Ground:
         found = UNBOUND if trust is None else binding_of(trust.instance, where.number, where.names[0], where.text)
-        binding = history.meet(found, where.number)
+        binding = history.meet(found, where.number, self.place(trust))
         asked, mark = history.ground(key, binding)
 
         def record(found: Found) -> Found:

@@ -58,6 +58,7 @@ class Parts:
     """What a token carries of a history."""
 
     layout: int
+    place: int
     since_us: int
     past_us: int
     bindings: Mapping[int, int]
@@ -72,6 +73,8 @@ class History:
         """Whose versions and times these are."""
         self.layout = 0
         """The number of the latest layout met."""
+        self.place = 0
+        """The cache that was met last."""
         self.marks: OrderedDict[int, Mark] = OrderedDict()
         self.since_us = self.past_us = 0
         """When a key was dropped last, and when one that no server is known to keep."""
@@ -86,12 +89,13 @@ class History:
                 self.store = store
                 self._forget()
 
-    def meet(self, binding: int, number: int) -> int:
+    def meet(self, binding: int, number: int, place: int = 0) -> int:
         """A read under this binding and layout begins; the binding that counts. An older layout binds nobody: a
-        process that lags behind may see a server that another one no longer asks."""
+        process that lags behind may see a server that another one no longer asks. `place`: of which cache it is; what
+        was dropped in one cache may be older in another, though the session has met that before."""
         with self._lock:
-            if number > self.layout:
-                self.layout = number
+            if number > self.layout or (number == self.layout and place != self.place):
+                self.layout, self.place = number, place
                 self.bindings.clear()
             if number < self.layout or binding == UNBOUND:
                 return UNBOUND
@@ -156,12 +160,13 @@ class History:
     def parts(self) -> Parts:
         """A copy of it all."""
         with self._lock:
-            return Parts(self.layout, self.since_us, self.past_us, dict(self.bindings), dict(self.marks))
+            return Parts(self.layout, self.place, self.since_us, self.past_us, dict(self.bindings), dict(self.marks))
 
     def restore(self, parts: Parts) -> None:
         """What `parts` gave."""
         with self._lock:
-            self.layout, self.since_us, self.past_us = parts.layout, parts.since_us, parts.past_us
+            self.layout, self.place = parts.layout, parts.place
+            self.since_us, self.past_us = parts.since_us, parts.past_us
             self.bindings, self.marks = dict(parts.bindings), OrderedDict(parts.marks)
 
     # --- how ---------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def _packed(history: History) -> bytes:
     bindings = [*parts.bindings, *({mark.binding for mark in parts.marks.values()} - {UNBOUND} - set(parts.bindings))]
     places = {UNBOUND: 0} | {binding: at for at, binding in enumerate(bindings, 1)}
     out = bytearray(bytes.fromhex(history.store or "00" * _STORE_BYTES))
-    for number in (parts.layout, parts.since_us, parts.past_us, len(parts.bindings), len(bindings)):
+    for number in (parts.layout, parts.place, parts.since_us, parts.past_us, len(parts.bindings), len(bindings)):
         _put(out, number)
     for binding in bindings:
         out += binding.to_bytes(_BINDING_BYTES, "big")
@@ -75,19 +75,19 @@ def _packed(history: History) -> bytes:
 def _unpacked(raw: bytes) -> History:
     reader = _Reader(raw)
     history = History(reader.take(_STORE_BYTES).hex())
-    layout, since_us, past_us = reader.number(), reader.number(), reader.number()
+    layout, place, since_us, past_us = reader.number(), reader.number(), reader.number(), reader.number()
     met, count = reader.number(BINDINGS_MAX), reader.number(BINDINGS_MAX + KEYS_MAX)
     bindings = [int.from_bytes(reader.take(_BINDING_BYTES), "big") for _ in range(count)]
     times = {binding: reader.number() for binding in bindings[:met]}
     marks = {}
     for _ in range(reader.number(KEYS_MAX)):
         key = int.from_bytes(reader.take(_KEY_BYTES), "big")
-        place, number = reader.number(), reader.number()
-        binding = bindings[(place >> 1) - 1] if place > 1 else UNBOUND
-        marks[key] = Mark(number, 0, binding) if place & 1 else Mark(0, number, binding)
+        at, number = reader.number(), reader.number()
+        binding = bindings[(at >> 1) - 1] if at > 1 else UNBOUND
+        marks[key] = Mark(number, 0, binding) if at & 1 else Mark(0, number, binding)
     if reader.rest:
         raise ValueError("it goes on behind its end")
-    history.restore(Parts(layout, since_us, past_us, times, marks))
+    history.restore(Parts(layout, place, since_us, past_us, times, marks))
     return history
 
 

@@ -71,8 +71,8 @@ class _Session:
         bindings = {}
         for one in writes.told:
             names = core.names(view, one.entity, one.text)
-            binding = await core.grounds.binding(names, one.text, view.layout.number)
-            bindings[key_mark(one.entity.name, one.text)] = self._history.meet(binding, view.layout.number)
+            met = await core.grounds.met(self._history, names, one.text, view.layout.number)
+            bindings[key_mark(one.entity.name, one.text)] = met
         self._history.told(marks, bindings)
 
 

@@ -148,6 +148,18 @@ def test_dropped_key_asks_for_a_later_load_in_another_layout() -> None:
     assert asks(overflown(), 0, HERE, layout=2) == Requirement(min_as_of_us=1_000)
 
 
+def test_what_one_cache_was_told_and_was_dropped_is_not_taken_from_another_cache() -> None:
+    """Met before it was dropped, and yet nobody has told it."""
+    history = History(STORE)
+    marks = {0: Mark(5)}
+    history.wrote(marks, 500)
+    history.told(marks, {0: history.meet(HERE, 1, place=1)})
+    for key in range(1, KEYS_MAX + 1):
+        met = history.meet(THERE, 1, place=2)
+        history.saw(key, history.ground(key, met)[1], found(5), met, 1_000)
+    assert history.ground(0, history.meet(THERE, 1, place=2))[0].requirement == Requirement(min_as_of_us=1_000)
+
+
 def test_process_that_lags_behind_a_layout_binds_nobody() -> None:
     history = overflown()
     see(history, 500, found(5), THERE, layout=2)
@@ -254,7 +266,8 @@ times = st.integers(0, 2**63)
 
 def made(marks: dict[int, Mark], **parts: Any) -> History:
     history = History(STORE)
-    history.restore(Parts(**({"layout": 0, "since_us": 0, "past_us": 0, "bindings": {}} | parts), marks=marks))
+    plain: dict[str, Any] = {"layout": 0, "place": 0, "since_us": 0, "past_us": 0, "bindings": {}}
+    history.restore(Parts(**(plain | parts), marks=marks))
     return history
 
 
