@@ -1,1 +1,1 @@
-"""The commands that measure by planned runs; `loadgen.__main__` gathers them."""
+"""The commands that measure by planned runs; `root.py` gathers them."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from loadgen.__main__ import cli as loadgen
+from loadgen.cli.root import cli as loadgen
 from tests.charts.generate import CHART
 from tests.charts.image import Image
 from tests.charts.pod import Pod, files_of
@@ -114,4 +114,4 @@ def test_example_job_s_options_are_those_of_loadgen(redis_url: str, tmp_path: Pa
     text = (CHART / "examples" / "loadgen-job.yaml").read_text()
     options = [part.replace("$(CACHE_URL)", redis_url) for part in re.findall(r"^ +- (--\S+)$", text, re.MULTILINE)]
     with click.Context(loadgen) as parent:
-        assert loadgen.commands["run"].make_context("run", options, parent=parent).params["cache"] == redis_url
+        assert loadgen.commands["check"].make_context("check", options, parent=parent).params["cache"] == redis_url

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from invalidator.positions import proof_name
+from cachelib.proof import proof_name
 from tests.conftest import revive
 from tests.integration.invalidator_daemon import until
 from tests.integration.kafka_world import CLIENTS, Place, place

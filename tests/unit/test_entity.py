@@ -21,7 +21,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Entity("o:{id}", stale_ttl="-1s"), "stale_ttl of entity 'o'"),
     (lambda: Entity("o:{id}", tombstone_ttl=True), "tombstone_ttl of entity 'o'"),
     (lambda: Entity("o:{id}", write="trough"), "write of entity 'o'.*did you mean 'through'"),
-    (lambda: Entity("o:{id}", consistency="strong"), r"consistency is 'strong', not Eventual\(\) or Strong\(\)"),
+    (lambda: Entity("o:{id}", consistency="strong"), r"'strong', not Eventual\(\), Bounded\('2s'\) or Strong\(\)"),
     (lambda: Entity("o:{id}", consistency=Strong()), "give table= or depends_on="),
     (lambda: Entity("o:{id}", lease="3s"), r"lease is '3s': give lease=LeasePolicy\("),
     (lambda: Entity("o:{id}", jitter=0.2), r"jitter is 0.2: give jitter=Ttl\("),

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from loadgen.__main__ import cli
+from loadgen.cli.root import cli
 from loadgen.engine.crew import Progress
 from loadgen.files import COLUMNS, load_any, save
 from loadgen.live import MEASURES, Metrics, Watch

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-from loadgen.__main__ import cli
+from loadgen.cli.root import cli
 from loadgen.hdr_files import export_hdr
 from loadgen.histogram import DIGITS, HIGHEST_NS, LOWEST_NS
 from loadgen.result import NotAResult, save_result
