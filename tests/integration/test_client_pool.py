@@ -36,6 +36,8 @@ def servers() -> Iterator[dict[str, list[Any]]]:
 
 
 COMBINATIONS = [("sync", "redis"), ("sync", "memcached"), ("async", "redis")]
+once = pytest.mark.parametrize("both", COMBINATIONS[:1], ids="-".join, indirect=True)
+"""What takes its time, or depends on neither: with one face and one kind of server."""
 
 
 @pytest.fixture(params=COMBINATIONS, ids="-".join)
@@ -62,12 +64,6 @@ def world(both: tuple[str, str], pool: list[Any], template: Path, tmp_path: Path
         made.customer(key, f"name-{key}")
     yield made
     made.close()
-
-
-def _once(world: World) -> None:
-    """What takes its time, or depends on neither: with one face and one kind of server."""
-    if world.loop is not None or not world.cache_url[0].startswith("redis"):
-        pytest.skip("with one face and one kind of server is enough")
 
 
 def layout_of(world: World) -> Any:
@@ -150,8 +146,8 @@ def test_a_write_reaches_the_key_on_its_node(world: World) -> None:
     assert {other.read(customers, key).source for key in KEYS} == {"hit"}
 
 
+@once
 def test_a_pool_of_backends_is_given_by_name(world: World) -> None:
-    _once(world)
     customers = world.customers()
     nodes = {"a": Memory(), "b": Memory()}
     cache = world.cache(customers, backend=nodes)
@@ -225,8 +221,8 @@ def test_a_node_that_answers_again_is_used_again_without_help(world: World, pool
     until(all_hit, "the node that came back is used")
 
 
+@once
 def test_a_node_that_the_layout_names_and_nobody_can_reach_costs_its_keys_only(world: World) -> None:
-    _once(world)
     customers = world.customers()
     nodes = {"a": Memory(), "b": Memory()}
     world.cache(customers, backend=nodes).get_many(customers, KEYS)
@@ -249,8 +245,8 @@ def test_the_first_who_is_given_several_nodes_writes_them_into_the_layout(world:
     assert layout_of(world).next is None
 
 
+@once
 def test_a_cache_of_one_node_becomes_a_pool_in_two_steps(world: World, pool: list[Any]) -> None:
-    _once(world)
     customers = world.customers(consistency=Strong())
     one = world.cache(customers, backend=pool[0].url)
     one.get_many(customers, KEYS)
@@ -299,8 +295,8 @@ def test_a_node_with_a_new_tenure_is_not_asked_for_what_it_has(world: World) -> 
     assert {cache.get(customers, key)["tier"] for key in KEYS if key not in moved} == {"iron"}
 
 
+@once
 def test_a_change_that_its_publisher_left_becomes_current_all_the_same(world: World) -> None:
-    _once(world)
     customers = world.customers()
     cache = world.cache(customers)
     cache.get(customers, 1)

@@ -161,7 +161,6 @@ def test_fb_etc_asks_thirty_gets_an_update_and_one_key_in_a_hundred_gets_half() 
 
 FILES = Path(os.environ.get("LOADGEN_TRACES", "no-traces")) / "cachelib"
 META = [("meta-kvcache", "kvcache_reg"), ("meta-graph-leader", "graph_cache_leader_fbobj")]
-needs_files = pytest.mark.skipif(not FILES.is_dir(), reason="LOADGEN_TRACES names no folder with Meta's distributions")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +175,7 @@ def test_meta_values_have_the_published_quantiles(preset: str, median: int, p90:
     assert drawn.mean() == pytest.approx(mean, rel=0.05)
 
 
-@needs_files
+@pytest.mark.published
 @pytest.mark.parametrize(("preset", "file"), META)
 def test_meta_values_follow_the_published_file(preset: str, file: str) -> None:
     published = json.loads((FILES / f"{file}.sizes.json").read_text())
@@ -187,7 +186,7 @@ def test_meta_values_follow_the_published_file(preset: str, file: str) -> None:
     assert np.abs(found - cdf).max() < 0.02 + CRITICAL
 
 
-@needs_files
+@pytest.mark.published
 @pytest.mark.parametrize(("preset", "file"), META)
 def test_meta_popularity_follows_the_published_buckets(preset: str, file: str) -> None:
     published = json.loads((FILES / f"{file}.pop.json").read_text())

@@ -17,7 +17,6 @@ from loadgen.workloads.trace import BadTrace, Request, replay, spread, trace_of
 from loadgen.workloads.workload import DELETE, GET, SET, workload_of
 
 SHARED = Path(os.environ.get("LOADGEN_TRACES", "no-traces"))
-needs_files = pytest.mark.skipif(not SHARED.is_dir(), reason="LOADGEN_TRACES names no folder with published samples")
 META = """op_time,key,key_size,op,op_count,size,cache_hits,ttl,usecase,sub_usecase
 100,aa,48,GET,2,87,2,0,1,2
 100,bb,20,SET_LEASE,1,300,0,60,1,2
@@ -69,7 +68,7 @@ def test_a_missing_trace_is_named(tmp_path: Path) -> None:
         read_trace(tmp_path / "none.csv", "twitter")
 
 
-@needs_files
+@pytest.mark.published
 @pytest.mark.parametrize("name", ["kv_traces_1.csv", "kv_traces_2.csv"])
 def test_the_published_samples_of_meta_are_read(name: str) -> None:
     trace = read_trace(SHARED / "cachelib" / name, "meta")
@@ -167,7 +166,7 @@ def test_a_clusters_workload_is_read_from_the_published_table(tmp_path: Path) ->
         cluster_of(table, 99)
 
 
-@needs_files
+@pytest.mark.published
 def test_the_published_table_gives_a_workload_for_every_cluster_with_figures() -> None:
     table = SHARED / "twitter" / "stat_2020Mar.md"
     found = []
