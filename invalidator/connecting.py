@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cachelib.backends.base import Backend
+from cachelib.model import Name
 from cachelib.places import node_name
 from invalidator.duties import Duties
 from invalidator.positions import Begin, Found, StartOver, begin, found, note_names
@@ -60,16 +61,16 @@ def connect(
         turns=dict(notes.turns),
         highest=notes.highest if isinstance(decision, Begin) else 0,
     )
-    _begin(session, decision, notes)
-    if not session.begun_anew:
-        session.written = {name: note for name, note in zip(names, raw, strict=True) if note is not None}
+    _begin(session, decision, notes, dict(zip(names, raw, strict=True)))
     session.check_instance()  # else the notes may be of another start of the server than the instance is
     return session
 
 
-def _begin(session: Session, decision: Begin | StartOver, notes: Found) -> None:
+def _begin(session: Session, decision: Begin | StartOver, notes: Found, raw: Mapping[Name, bytes | None]) -> None:
     session.begun_anew = isinstance(decision, StartOver) or session.positions != notes.positions
     session.noted = session.positions
+    if not session.begun_anew:
+        session.written = {name: note for name, note in raw.items() if note is not None}
 
 
 def _positions(name: str, decision: Begin | StartOver, duties: Duties) -> Positions:
