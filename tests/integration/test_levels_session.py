@@ -211,7 +211,9 @@ def test_session_of_many_keys_does_not_go_back_on_a_cache_that_nobody_told(world
     for key in many:
         assert name(reader, entity, key) == "second"
     carried = session(other, reader.token)
-    assert {name(carried, entity, key) for key in many} == {"second"}
+    # What is known of the first cache is dropped on the way; until then, what was read before has to be loaded again.
+    for _ in range(2):
+        assert {name(carried, entity, key) for key in many} == {"second"}
     assert {carried.read(entity, key).source for key in many} == {"hit"}
 
 

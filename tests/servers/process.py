@@ -113,8 +113,11 @@ class Server(ABC):
         return self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP: connections stay open and nothing answers. Its threads stop one by one: it returns when all have."""
         self._signal_tree(signal.SIGSTOP)
+        until_s = time.monotonic() + STOP_S
+        while not _stopped(self.pid) and time.monotonic() < until_s:
+            time.sleep(_PROBE_EVERY_S / 10)
 
     def resume(self) -> None:
         """SIGCONT; nothing to do where it is not paused."""
@@ -222,3 +225,14 @@ def ask(port: int, request: bytes, timeout_s: float = 1.0) -> bytes:
 def am_root() -> bool:
     """Whether servers that refuse to run as root need another user."""
     return os.geteuid() == 0
+
+
+def _stopped(pid: int) -> bool:
+    """Whether every thread of a process stands still (Linux; elsewhere it is taken to)."""
+    try:
+        states = [
+            (task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()
+        ]
+    except OSError:
+        return True
+    return all(state in "Tt" for state in states)
