@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ def shop(postgres_url: str) -> Iterator[Shop]:
     shop.close()
 
 
-def verified(shop: Shop, cache_url: str, daemon: Daemon, whys: Collection[str] = ("drop", "race")) -> None:
+def verified(shop: Shop, cache_url: str, daemon: Daemon) -> None:
     """Nothing is found where all is well; then an item that lost its invalidation is."""
     with client(shop, cache_url) as cache:
         until(lambda: decode_layout(shop.store.read_layout() or b"").next is None)
@@ -43,7 +43,8 @@ def verified(shop: Shop, cache_url: str, daemon: Daemon, whys: Collection[str] =
             until(lambda: tier(cache) == "gold")
             plant(cache_url, name, old)
             report = verifying.stopped(3, lambda it: it["alarms"])
-        assert report["last"]["why"] in whys
+        # The last finding may be of another age, judged by what the node was told of when that was asked.
+        assert {one["why"] for one in report["recent"]} & {"drop", "race"}
 
 
 def test_over_postgresql_and_its_own_log(shop: Shop, redis_url: str, tmp_path: Path) -> None:
@@ -67,8 +68,7 @@ def test_over_kafka_outside_the_daemons_group(
         RelayProcess(tmp_path / "relay", shop.url, kafka_server.bootstrap, "verified"),
         Daemon(tmp_path, shop.url, [memcached_url], **given) as daemon,
     ):
-        # The position comes behind the second look: until then what is not told there yet is late.
-        verified(shop, memcached_url, daemon, ("drop", "race", "lag"))
+        verified(shop, memcached_url, daemon)
     assert groups(kafka_server) - before <= {"invalidator"}
 
 
