@@ -9,7 +9,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Barrier, Thread
@@ -46,6 +45,7 @@ from cachelib.testing.conformance_subject import on_a_loop
 from tests.servers.memcached import MemcachedServer
 from tests.servers.ports import HOST
 from tests.servers.process import ask
+from tests.servers.settling import settled
 
 pytestmark = pytest.mark.server
 
@@ -96,13 +96,8 @@ def payload_of(raw: bytes | None) -> bytes:
 
 
 def connections(server: MemcachedServer) -> int:
-    """How many are open, once the server has noticed the end of those that earlier tests closed."""
-    seen, until = [0, 1], time.monotonic() + 10
-    while len(set(seen)) > 1:
-        assert time.monotonic() < until, seen
-        time.sleep(0.02)
-        seen = [*seen[-4:], stat(server, "curr_connections")]
-    return seen[-1]
+    """How many are open, without those of earlier tests that the server has not noticed to be closed."""
+    return settled(lambda: stat(server, "curr_connections"))
 
 
 def stat(server: MemcachedServer, name: str) -> int:

@@ -34,6 +34,7 @@ from cachelib.model import (
     value_of,
 )
 from tests.servers.redis import RedisServer
+from tests.servers.settling import settled
 
 NOW_MS = 1_700_000_000_000
 GET = Get(7, 30_000)
@@ -60,7 +61,7 @@ def cached(backend: Redis, *names: bytes) -> None:
 
 def open_connections(url: str) -> int:
     with redis.Redis.from_url(url) as client:
-        return len(client.client_list()) - 1
+        return settled(lambda: len(client.client_list())) - 1
 
 
 def kill_connections(url: str) -> None:
