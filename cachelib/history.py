@@ -6,6 +6,8 @@ Kept small, as it travels in headers: at most `KEYS_MAX` keys. Of a key that is 
   under the same names in the same layout: a *binding*. Under a binding that the session had met before the key was
   dropped, nothing has to be asked; under one that it meets later, a load that began after the key was dropped (a
   server may have come back old, or a slot moved).
+- Where the server that keeps it is no longer asked (the session has left its binding for another start of the server,
+  another layout or another cache), a load that began after the session had left it.
 - Where no server is known to keep it (an own load that was not stored, a write that was not confirmed), a load
   that began after it was dropped, everywhere (`past_us`).
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from threading import Lock
 
@@ -25,6 +27,8 @@ from cachelib.port import Found
 KEYS_MAX = 64
 BINDINGS_MAX = 12
 UNBOUND = 0
+START_BITS = 24
+"""Of a binding: which start of a server. The bits above are its spot: which layout, and which part of the names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,9 @@ def key_mark(entity: str, text: bytes) -> int:
 
 
 def binding_of(start: str, number: int, name: bytes, text: bytes) -> int:
-    """The start of a server, the layout and the part of a name before the key, in 32 bits; never `UNBOUND`."""
-    plain = b"\0".join((start.encode(), b"%d" % number, name[: len(name) - len(text)]))
-    return int.from_bytes(hashlib.blake2b(plain, digest_size=4).digest(), "big") or 1
+    """The layout and the part of a name before the key (the spot), and the start of a server that keeps those names,
+    in 48 bits; never `UNBOUND`. Two spots that meet cost loads."""
+    return (_hash24(b"%d\0" % number + name[: len(name) - len(text)]) << START_BITS | _hash24(start.encode())) or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Parts:
     place: int
     since_us: int
     past_us: int
+    seen_us: int
+    left_us: int
     bindings: Mapping[int, int]
     marks: Mapping[int, Mark]
 
@@ -78,8 +84,11 @@ class History:
         self.marks: OrderedDict[int, Mark] = OrderedDict()
         self.since_us = self.past_us = 0
         """When a key was dropped last, and when one that no server is known to keep."""
+        self.seen_us = self.left_us = 0
+        """When anything was seen or written last, and when that was as a binding was left last: what is marked with a
+        binding that was left was seen by then."""
         self.bindings: dict[int, int] = {}
-        """The bindings met, each with what was `since_us` then."""
+        """The bindings met, each with what was `since_us` then; of each spot the start that was met last."""
         self._lock = Lock()
 
     def of_store(self, store: str) -> None:
@@ -96,12 +105,16 @@ class History:
         with self._lock:
             if number > self.layout or (number == self.layout and place != self.place):
                 self.layout, self.place = number, place
-                self.bindings.clear()
+                self._leave(self.bindings)
             if number < self.layout or binding == UNBOUND:
                 return UNBOUND
-            if binding not in self.bindings and len(self.bindings) >= BINDINGS_MAX:
-                self.bindings.clear()
-            self.bindings.setdefault(binding, self.since_us)
+            if binding not in self.bindings:
+                # A server came back, maybe old: what its earlier start kept and is dropped only later, it may not keep.
+                spot = binding >> START_BITS
+                self._leave([other for other in self.bindings if other >> START_BITS == spot])
+                if len(self.bindings) >= BINDINGS_MAX:
+                    self._leave(self.bindings)
+                self.bindings[binding] = self.since_us
             return binding
 
     def ground(self, key: int, binding: int) -> tuple[Ground, Mark | None]:
@@ -117,12 +130,11 @@ class History:
     def saw(self, key: int, before: Mark | None, found: Found, binding: int, now_us: int) -> None:
         """A read has ended. `now_us`: the store's clock is not later."""
         kept = found.source in ("hit", "filled") or found.kept
-        if found.version:
-            mark = Mark(found.version, 0, binding if kept else UNBOUND)
-        else:
-            # What was loaded and not kept may be newer than what was loaded later, by a slower snapshot.
-            mark = Mark(0, found.as_of_us if kept else now_us, binding if kept else UNBOUND)
         with self._lock:
+            at = binding if kept and binding in self.bindings else UNBOUND  # else it was left meanwhile
+            # What was loaded and not kept may be newer than what was loaded later, by a slower snapshot.
+            as_of_us = found.as_of_us if kept else now_us
+            mark = Mark(found.version, 0, at) if found.version else Mark(0, as_of_us, at)
             other = self.marks.get(key)
             if other is not None and other is not before:  # another call of this session went by meanwhile
                 mark = _both(other, mark, now_us)
@@ -142,7 +154,7 @@ class History:
         """The cache has confirmed these writes."""
         with self._lock:
             for key, mark in marks.items():
-                if self.marks.get(key) is mark and bindings.get(key, UNBOUND) != UNBOUND:
+                if self.marks.get(key) is mark and bindings.get(key, UNBOUND) in self.bindings:
                     self.marks[key] = Mark(mark.version, mark.as_of_us, bindings[key])
 
     def wrote_all(self, now_us: int) -> None:
@@ -160,18 +172,26 @@ class History:
     def parts(self) -> Parts:
         """A copy of it all."""
         with self._lock:
-            return Parts(self.layout, self.place, self.since_us, self.past_us, dict(self.bindings), dict(self.marks))
+            times = self.since_us, self.past_us, self.seen_us, self.left_us
+            return Parts(self.layout, self.place, *times, dict(self.bindings), dict(self.marks))
 
     def restore(self, parts: Parts) -> None:
         """What `parts` gave."""
         with self._lock:
             self.layout, self.place = parts.layout, parts.place
             self.since_us, self.past_us = parts.since_us, parts.past_us
+            self.seen_us, self.left_us = parts.seen_us, parts.left_us
             self.bindings, self.marks = dict(parts.bindings), OrderedDict(parts.marks)
 
     # --- how ---------------------------------------------------------------------------------
 
+    def _leave(self, bindings: Iterable[int]) -> None:
+        for binding in list(bindings):
+            del self.bindings[binding]
+            self.left_us = self.seen_us
+
     def _put(self, key: int, mark: Mark, now_us: int) -> None:
+        self.seen_us = max(self.seen_us, now_us)
         self.marks[key] = mark
         self.marks.move_to_end(key)
         if len(self.marks) <= KEYS_MAX:
@@ -179,13 +199,27 @@ class History:
         for _ in range(KEYS_MAX // 2):
             _, dropped = self.marks.popitem(last=False)
             self.since_us = now_us
-            if dropped.binding not in self.bindings:
+            if dropped.binding == UNBOUND:
                 self.past_us = now_us
+            elif dropped.binding not in self.bindings:
+                self._drop_left(dropped.binding >> START_BITS)
+
+    def _drop_left(self, spot: int) -> None:
+        """What was seen under a binding that was left: a load is newer that began after it was left."""
+        heir = next((binding for binding in self.bindings if binding >> START_BITS == spot), UNBOUND)
+        if heir == UNBOUND:
+            self.past_us = max(self.past_us, self.left_us)
+        else:  # only there the key is asked for; elsewhere the drop itself counts
+            self.bindings[heir] = max(self.bindings[heir], self.left_us)
 
     def _forget(self) -> None:
         self.marks.clear()
         self.bindings.clear()
-        self.since_us = self.past_us = 0
+        self.since_us = self.past_us = self.seen_us = self.left_us = 0
+
+
+def _hash24(plain: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(plain, digest_size=3).digest(), "big")
 
 
 def _both(one: Mark, other: Mark, now_us: int) -> Mark:

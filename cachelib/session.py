@@ -19,7 +19,7 @@ from cachelib.model import U64_MAX
 
 FORMAT = "1."
 TOKEN_CHARS_MAX = 4096
-_STORE_BYTES, _KEY_BYTES, _BINDING_BYTES, _SEAL_BYTES = 8, 6, 4, 16
+_STORE_BYTES, _KEY_BYTES, _BINDING_BYTES, _SEAL_BYTES = 8, 6, 6, 16
 
 
 def encode_token(history: History, keys: Sequence[bytes] = ()) -> str:
@@ -58,7 +58,9 @@ def _packed(history: History) -> bytes:
     bindings = [*parts.bindings, *({mark.binding for mark in parts.marks.values()} - {UNBOUND} - set(parts.bindings))]
     places = {UNBOUND: 0} | {binding: at for at, binding in enumerate(bindings, 1)}
     out = bytearray(bytes.fromhex(history.store or "00" * _STORE_BYTES))
-    for number in (parts.layout, parts.place, parts.since_us, parts.past_us, len(parts.bindings), len(bindings)):
+    for number in (parts.layout, parts.place, parts.since_us, parts.past_us, parts.seen_us, parts.left_us):
+        _put(out, number)
+    for number in (len(parts.bindings), len(bindings)):
         _put(out, number)
     for binding in bindings:
         out += binding.to_bytes(_BINDING_BYTES, "big")
@@ -75,7 +77,7 @@ def _packed(history: History) -> bytes:
 def _unpacked(raw: bytes) -> History:
     reader = _Reader(raw)
     history = History(reader.take(_STORE_BYTES).hex())
-    layout, place, since_us, past_us = reader.number(), reader.number(), reader.number(), reader.number()
+    layout, place, since_us, past_us, seen_us, left_us = (reader.number() for _ in range(6))
     met, count = reader.number(BINDINGS_MAX), reader.number(BINDINGS_MAX + KEYS_MAX)
     bindings = [int.from_bytes(reader.take(_BINDING_BYTES), "big") for _ in range(count)]
     times = {binding: reader.number() for binding in bindings[:met]}
@@ -87,7 +89,7 @@ def _unpacked(raw: bytes) -> History:
         marks[key] = Mark(number, 0, binding) if at & 1 else Mark(0, number, binding)
     if reader.rest:
         raise ValueError("it goes on behind its end")
-    history.restore(Parts(layout, place, since_us, past_us, times, marks))
+    history.restore(Parts(layout, place, since_us, past_us, seen_us, left_us, times, marks))
     return history
 
 
