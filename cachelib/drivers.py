@@ -1,6 +1,6 @@
 """How coroutines over a `Port` are run: to the end at once, or many in lockstep.
 
-A port whose methods never suspend (threads) makes `run_now` a plain call. A batch is N
+A port whose methods never suspend but for their sockets (threads) makes `run_now` a plain call. A batch is N
 single-key coroutines that each yield what they ask; `lockstep` collects one round's questions
 and asks them together: one pipeline for all operations, one batch for all loads.
 """
@@ -14,19 +14,13 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from cachelib.errors import CacheError
 from cachelib.model import Answer, Name, Op
+from cachelib.overlap import to_its_end
 from cachelib.port import Landing, Loaded, Port
 
 T = TypeVar("T")
 
-
-def run_now(steps: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine whose port never suspends; it ends at the first send."""
-    try:
-        steps.send(None)
-    except StopIteration as done:
-        return cast(T, done.value)
-    steps.close()
-    raise RuntimeError("a port for threads suspended: its methods must not await anything")
+run_now = to_its_end
+"""Run a coroutine whose port never suspends, or only where a server's answer is on its way."""
 
 
 # --- questions -------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The world of threads: nothing here ever suspends, it blocks. Safe after a fork.
+"""The world of threads: nothing here ever suspends but for a socket, it blocks. Safe after a fork.
 
 `Direct…` give a blocking backend or store the awaited form that the core is written for.
 """
@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any
 
-from cachelib.backends.base import Backend, Batch, Results
+from cachelib.backends.base import Backend, Batch, Overlapping, Results
 from cachelib.drivers import run_now
 from cachelib.model import Answer, Name, Op, RowChange
+from cachelib.overlap import side_by_side
 from cachelib.port import Landing
 from cachelib.proof import Seen
 from cachelib.stores.base import AsyncLoader, Loaded, Store, StoreTransaction
@@ -126,14 +127,8 @@ class ThreadWorld:
         time.sleep(seconds)
 
     async def together(self, calls: Sequence[Coroutine[Any, Any, None]]) -> None:
-        """See `World.together`: one after the other. Where all answer, threads would cost more than they save."""
-        waiting = list(calls)
-        try:
-            while waiting:
-                await waiting.pop(0)
-        finally:
-            for call in waiting:
-                call.close()
+        """See `World.together`: all are asked, then each is read when it answers; see `overlap.py`."""
+        side_by_side(calls)
 
     async def within(self, seconds: float, call: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
         """See `World.within`: in a thread, as nothing else gets out of a driver that waits for ever."""
@@ -159,6 +154,7 @@ class DirectBackend:
     def __init__(self, backend: Backend) -> None:
         self.capability = backend.capability
         self._backend = backend
+        self._overlapping: Overlapping | None = getattr(backend, "overlapping", None)
         self.direct_get = backend.get
         """What the hit path calls: no coroutine in between."""
 
@@ -168,7 +164,8 @@ class DirectBackend:
 
     async def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
         """See `Backend.get_many`."""
-        return self._backend.get_many(names)
+        overlapping = self._overlapping
+        return self._backend.get_many(names) if overlapping is None else await overlapping.get_many(names)
 
     async def execute(self, name: Name, op: Op, now_ms: int) -> Answer:
         """See `Backend.execute`."""
@@ -176,7 +173,9 @@ class DirectBackend:
 
     async def execute_many(self, batch: Batch, now_ms: int) -> Results:
         """See `Backend.execute_many`."""
-        return self._backend.execute_many(batch, now_ms)
+        if self._overlapping is None:
+            return self._backend.execute_many(batch, now_ms)
+        return await self._overlapping.execute_many(batch, now_ms)
 
     async def apply(self, batch: Batch, notes: Mapping[Name, bytes], now_ms: int) -> Results:
         """See `Backend.apply`."""

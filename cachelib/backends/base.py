@@ -90,6 +90,19 @@ class Backend(Protocol):
         """Close every connection. Using the backend afterwards opens new ones."""
 
 
+class Overlapping(Protocol):
+    """What a `Backend` may have besides, as its attribute `overlapping`: its batches as conversations (`overlap.py`).
+
+    A pool asks its nodes side by side then. Nodes without it are asked one after the other.
+    """
+
+    async def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.get_many`."""
+
+    async def execute_many(self, batch: Batch, now_ms: int) -> Results:
+        """See `Backend.execute_many`."""
+
+
 class AsyncBackend(Protocol):
     """`Backend` with `await`, for one event loop at a time."""
 

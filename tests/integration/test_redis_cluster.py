@@ -18,6 +18,7 @@ from cachelib.model import Fill, Get, Leased, NoOp, Raised, RaiseFloor, Revoke, 
 from tests.integration.client_world import World, sqlite_template, until
 from tests.integration.invalidator_daemon import Daemon
 from tests.integration.pool_load import KEYS, Load, Ours
+from tests.integration.test_side_by_side import PATIENT, Standing, while_only_one_answers
 from tests.servers.redis_cluster import SLOTS, RedisClusterServers
 
 NAMES = [b"lc/e.t/key:%d" % number for number in range(60)]
@@ -114,6 +115,18 @@ def test_a_slot_that_moves_is_followed_in_every_stage(backend: Any, cluster: Red
     assert shown(backend.get(name), name)
     assert shown(backend.get_many([name])[0], name)
     assert isinstance(backend.execute(name, RaiseFloor(9, "update", 1000), now_ms()), Raised)
+
+
+def test_every_master_is_asked_before_any_is_waited_for(cluster: RedisClusterServers) -> None:
+    """In threads; see `test_side_by_side.py`."""
+    backend = RedisCluster(cluster.url, timeout_ms=PATIENT)
+    batch = [(name, Get(7, 1000)) for name in NAMES]
+    masters = [server for server in cluster.servers if cluster.role(server) == "master"]
+    standing = Standing(masters, lambda: backend.execute_many(batch, now_ms()))
+    standing.run()
+    for only in masters:
+        while_only_one_answers(standing, only)
+    backend.close()
 
 
 def _slots(cluster: RedisClusterServers, server: Any) -> list[tuple[int, int]]:

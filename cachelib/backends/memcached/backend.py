@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Unpack
 
-from cachelib.backends.base import Batch, Capability, Results
+from cachelib.backends.base import Batch, Capability, Overlapping, Results
 from cachelib.backends.memcached import wire
 from cachelib.backends.memcached.async_transport import AsyncLinks
 from cachelib.backends.memcached.links import Counts, run
@@ -43,6 +43,8 @@ class Memcached:
         self._counts = Counts()
         self._links = SocketLinks(address_of(servers), self.settings, self._counts)
         self._node = Node(self._links, self.settings, self._counts)
+        self.overlapping: Overlapping = self._node
+        """See `Overlapping`."""
         self.get = self._links.get
         """See `Backend.get`."""
 

@@ -1,19 +1,20 @@
 """What `rounds.py` needs of a connection and of a pool of them, sync or async.
 
-The methods of the sync ones never suspend, so that one `send(None)` runs the whole protocol.
+The methods of the sync ones suspend only where an answer is on its way, see `overlap.py`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from threading import Lock
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 from cachelib.backends.base import ConnectionLost
 from cachelib.backends.memcached import wire
 from cachelib.backends.memcached.replies import Reply
 from cachelib.errors import ProtocolError
+from cachelib.overlap import to_its_end
 
 T = TypeVar("T")
 LinkT = TypeVar("LinkT", bound="Link")
@@ -97,11 +98,5 @@ async def instance_behind(link: Link) -> str:
         return ""
 
 
-def run(steps: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine over sync links: it ends at the first send."""
-    try:
-        steps.send(None)
-    except StopIteration as done:
-        return cast(T, done.value)
-    steps.close()
-    raise RuntimeError("a link for threads suspended: its methods must not await anything")
+run = to_its_end
+"""Run a coroutine over sync links."""

@@ -18,13 +18,14 @@ from cachelib.backends.memcached.settings import Address, Settings
 from cachelib.backends.memcached.wire import MORE
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Name
+from cachelib.overlap import answer, place, turn
 from cachelib.proof import Seen, tell
 
 RECEIVE_BYTES = 65536
 
 
 class SocketLink:
-    """One connection. Its coroutines never suspend."""
+    """One connection. Its coroutines suspend only where an answer is on its way."""
 
     __slots__ = ("__weakref__", "_address", "_receive", "_send", "_socket", "_timeout_s", "epoch")
 
@@ -49,12 +50,15 @@ class SocketLink:
 
     async def roundtrip(self, request: bytes, replies: int) -> list[Reply]:
         """See `Link.roundtrip`."""
+        reader, until = ReplyReader(replies), monotonic() + self._timeout_s
         try:
             self._send(request)
-            data = self._receive(RECEIVE_BYTES)
+            await answer(self._socket, self._timeout_s)
+            while not self._has_all(self._receive(max(RECEIVE_BYTES, reader.missing)), reader, until):
+                await answer(self._socket, self._timeout_s)
         except OSError as error:
             raise self._failed(error) from error
-        return self._rest(data, replies)
+        return reader.replies
 
     def close(self) -> None:
         """Close our end; a connection that a fork shares stays open in the parent."""
@@ -62,19 +66,22 @@ class SocketLink:
             self._socket.close()
 
     def _rest(self, data: bytes, replies: int) -> list[Reply]:
-        reader = ReplyReader(replies)
-        until = monotonic() + self._timeout_s
-        while True:
-            if not data:
-                raise ConnectionLost(f"memcached at {where(self._address)} closed the connection")
-            if reader.whole(data):
-                return reader.replies
-            if monotonic() > until:  # it still sends, but too slowly
-                raise late(self._address, self._timeout_s)
-            try:
+        reader, until = ReplyReader(replies), monotonic() + self._timeout_s
+        try:
+            while not self._has_all(data, reader, until):
                 data = self._receive(max(RECEIVE_BYTES, reader.missing))
-            except OSError as error:
-                raise self._failed(error) from error
+        except OSError as error:
+            raise self._failed(error) from error
+        return reader.replies
+
+    def _has_all(self, data: bytes, reader: ReplyReader, until: float) -> bool:
+        if not data:
+            raise ConnectionLost(f"memcached at {where(self._address)} closed the connection")
+        if reader.whole(data):
+            return True
+        if monotonic() > until:  # it still sends, but too slowly
+            raise late(self._address, self._timeout_s)
+        return False
 
     def _failed(self, error: OSError) -> CacheUnavailable:
         if isinstance(error, TimeoutError | BlockingIOError):  # by Python's clock, by the kernel's
@@ -138,7 +145,13 @@ class SocketLinks:
         if not fresh:
             with contextlib.suppress(IndexError):
                 return self._idle.pop()
+        await (place() if self._full else turn())
         return self._wait_or_open(fresh=fresh)
+
+    @property
+    def _full(self) -> bool:
+        """All connections that may be are there. As seen without a lock: who is wrong waits, within the bound."""
+        return len(self._all) + self._opening >= self._settings.connections_max
 
     def give_back(self, link: SocketLink) -> None:
         """See `Links.give_back`."""

@@ -39,6 +39,8 @@ class Redis:
         self.get = transport.get
         """See `Backend.get`; no call in between on the hit path."""
         self._talks = Talks(settings.names_per_call, script)
+        self.overlapping = None if isinstance(transport, ClientTransport) else _Conversations(transport, self._talks)
+        """See `Overlapping`."""
         self.capability = capability_of(settings)
 
     @property
@@ -77,6 +79,22 @@ class Redis:
     def close(self) -> None:
         """See `Backend.close`."""
         self._transport.close()
+
+
+class _Conversations:
+    """See `Overlapping`."""
+
+    def __init__(self, transport: Transport, talks: Talks) -> None:
+        self._transport = transport
+        self._talks = talks
+
+    async def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
+        """See `Backend.get_many`."""
+        return await self._transport.conversing(self._talks.get_many(names))
+
+    async def execute_many(self, batch: Batch, now_ms: int) -> Results:
+        """See `Backend.execute_many`."""
+        return await self._transport.conversing(self._talks.execute_many(batch, now_ms))
 
 
 class AsyncRedis:

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from cachelib.backends.base import Batch, Results
+from cachelib.backends.base import Batch, Overlapping, Results
 from cachelib.backends.redis.aio_transport import AsyncTransport
 from cachelib.backends.redis.backend import capability_of
 from cachelib.backends.redis.cluster import Cluster
@@ -19,6 +19,7 @@ from cachelib.backends.redis.talks import Talk
 from cachelib.backends.redis.transport import Transport
 from cachelib.errors import CacheUnavailable, ConfigError
 from cachelib.model import Answer, Name, Op
+from cachelib.overlap import side_by_side, to_its_end
 from cachelib.proof import Seen
 
 T = TypeVar("T")
@@ -40,8 +41,10 @@ class RedisCluster:
             ClusterTalks(names_per_call=1),
             lambda place: _Direct(Transport(way.url_of(place), chosen, dict(options or {}))),
             _sleep,
-            _one_by_one,
+            _side_by_side,
         )
+        self.overlapping: Overlapping = self._cluster
+        """See `Overlapping`."""
 
     def get(self, name: Name) -> bytes | None:
         """See `Backend.get`: straight to the master that has it, as far as is known."""
@@ -51,31 +54,31 @@ class RedisCluster:
                 return shard.get(name)
             except CacheUnavailable:
                 pass  # it moved, or its master is gone
-        return _run(self._cluster.get(name))
+        return to_its_end(self._cluster.get(name))
 
     def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
         """See `Backend.get_many`."""
-        return _run(self._cluster.get_many(names))
+        return to_its_end(self._cluster.get_many(names))
 
     def execute(self, name: Name, op: Op, now_ms: int) -> Answer:
         """See `Backend.execute`."""
-        return _run(self._cluster.execute(name, op, now_ms))
+        return to_its_end(self._cluster.execute(name, op, now_ms))
 
     def execute_many(self, batch: Batch, now_ms: int) -> Results:
         """See `Backend.execute_many`."""
-        return _run(self._cluster.execute_many(batch, now_ms))
+        return to_its_end(self._cluster.execute_many(batch, now_ms))
 
     def apply(self, batch: Batch, notes: Mapping[Name, bytes], now_ms: int) -> Results:
         """See `Backend.apply`."""
-        return _run(self._cluster.apply(batch, notes, now_ms))
+        return to_its_end(self._cluster.apply(batch, notes, now_ms))
 
     def read_notes(self, names: Sequence[Name]) -> list[bytes | None]:
         """See `Backend.read_notes`."""
-        return _run(self._cluster.read_notes(names))
+        return to_its_end(self._cluster.read_notes(names))
 
     def instance(self) -> str:
         """See `Backend.instance`."""
-        return _run(self._cluster.instance())
+        return to_its_end(self._cluster.instance())
 
     def watch(self, seen: Seen) -> None:
         """See `Backend.watch`: nothing is told that could be trusted."""
@@ -83,7 +86,7 @@ class RedisCluster:
 
     def close(self) -> None:
         """See `Backend.close`."""
-        _run(self._cluster.close())
+        to_its_end(self._cluster.close())
 
 
 class AsyncRedisCluster:
@@ -178,7 +181,7 @@ class _Direct:
 
     async def converse(self, talk: Talk[T]) -> T:
         """See `Shard.converse`."""
-        return self._transport.converse(talk)
+        return await self._transport.conversing(talk)
 
     async def close(self) -> None:
         """See `Shard.close`."""
@@ -189,9 +192,11 @@ async def _sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-async def _one_by_one(calls: Sequence[Coroutine[Any, Any, None]]) -> None:
-    for call in calls:
-        await call
+async def _side_by_side(calls: Sequence[Coroutine[Any, Any, None]]) -> None:
+    if len(calls) == 1:
+        await calls[0]
+    else:
+        side_by_side(calls)
 
 
 async def _at_once(calls: Sequence[Coroutine[Any, Any, None]]) -> None:
@@ -201,13 +206,3 @@ async def _at_once(calls: Sequence[Coroutine[Any, Any, None]]) -> None:
     async with asyncio.TaskGroup() as group:
         for call in calls:
             group.create_task(call)
-
-
-def _run(steps: Coroutine[Any, Any, T]) -> T:
-    """To its end, in this thread: nothing here suspends."""
-    try:
-        steps.send(None)
-    except StopIteration as done:
-        value: T = done.value
-        return value
-    raise RuntimeError("a cluster for threads suspended")

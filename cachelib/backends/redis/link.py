@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from cachelib.backends.base import ConnectionLost
 from cachelib.errors import CacheUnavailable, MissingExtra, ProtocolError
+from cachelib.overlap import answer
 
 try:
     from hiredis import ProtocolError as Garbled
@@ -77,6 +78,28 @@ class Link:
         self._nothing_behind()
         return found
 
+    async def answered(self, request: bytes, replies: int) -> list[object]:
+        """`many`, in a conversation beside others (`overlap.py`)."""
+        found: list[object] = []
+        try:
+            self._send(request)
+            sock = self._socket
+            assert sock is not None
+            while True:
+                await answer(sock, self._connection.socket_timeout)
+                data = self._receive(RECEIVE_BYTES)
+                if not data:
+                    raise self._closed()
+                self._feed(data)
+                while len(found) < replies and (reply := self._gets()) is not False:
+                    found.append(reply)
+                if len(found) == replies:
+                    break
+        except (OSError, Garbled) as error:
+            raise self._failed(error) from error
+        self._nothing_behind()
+        return found
+
     def _nothing_behind(self) -> None:
         if self._has_rest():  # I12: who knows what the replies before it were replies to
             raise ProtocolError(f"{self._place} sent more than was asked for; the connection was dropped")
@@ -96,7 +119,10 @@ class Link:
             reply = self._gets()
             if reply is not False:
                 return reply
-        raise ConnectionLost(f"the connection to {self._place} was closed by the server")
+        raise self._closed()
+
+    def _closed(self) -> ConnectionLost:
+        return ConnectionLost(f"the connection to {self._place} was closed by the server")
 
     # --- life --------------------------------------------------------------------------------
 

@@ -18,11 +18,13 @@ from hiredis import pack_command
 from redis.connection import ConnectionPool
 
 from cachelib.backends.base import ConnectionLost
+from cachelib.backends.redis.conversation import converse, conversing
 from cachelib.backends.redis.link import Late, Link
 from cachelib.backends.redis.settings import Settings, place_of, pool_of
-from cachelib.backends.redis.talks import Talk, plain, spoils
+from cachelib.backends.redis.talks import Talk, plain
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Name
+from cachelib.overlap import place, turn
 from cachelib.proof import Seen, tell
 
 T = TypeVar("T")
@@ -62,14 +64,23 @@ class Lanes:
 
     def take_live(self) -> Link:
         """As `take`, but none that the server has closed while it was idle: for what must not be sent twice."""
+        return self.idle() or self.take()
+
+    def idle(self) -> Link | None:
+        """The one used last that is free and was not closed; None: to get one may take its time."""
         while True:
             try:
                 link = self.free.pop()
             except IndexError:
-                return self.take()
+                return None
             if not _has_something_to_read(link):
                 return link
             self.drop(link)
+
+    @property
+    def full(self) -> bool:
+        """All connections that may be are there. As seen without a lock: who is wrong waits, within the bound."""
+        return self._open >= self._settings.connections_max
 
     def settle(self) -> None:
         """See `busy`."""
@@ -171,8 +182,26 @@ class Transport:
         lanes = self._lanes
         link = lanes.take_live()
         try:
-            value, sound = _converse(link, talk)
+            value, sound = converse(link, talk)
         except BaseException:  # an interrupted call, too, leaves replies behind
+            lanes.drop(link)
+            raise
+        if sound:
+            lanes.give(link)
+        else:
+            lanes.drop(link)
+        return value
+
+    async def conversing(self, talk: Talk[T]) -> T:
+        """`converse`, beside other conversations of this thread (`overlap.py`)."""
+        lanes = self._lanes
+        link = lanes.idle()
+        if link is None:
+            await (place() if lanes.full else turn())
+            link = lanes.take_live()
+        try:
+            value, sound = await conversing(link, talk)
+        except BaseException:
             lanes.drop(link)
             raise
         if sound:
@@ -222,29 +251,13 @@ class Transport:
         """A connection has just been made."""
         assert self._ask is not None
         try:
-            instance, _ = _converse(link, self._ask())
+            instance, _ = converse(link, self._ask())
         except (ConnectionLost, Late):
             raise
         except CacheUnavailable:  # it may not be asked: then nothing is known of it
             instance = ""
         if tell(self._watchers, instance):
             self.close()
-
-
-def _converse(link: Link, talk: Talk[T]) -> tuple[T, bool]:
-    """The talk's result, and whether the connection may be used again."""
-    replies: list[object] | None = None
-    sound = True
-    while True:
-        try:
-            commands = talk.send(replies)  # type: ignore[arg-type]  # None starts it
-        except StopIteration as end:
-            return end.value, sound
-        if replies is not None and not link.is_connected:
-            raise ConnectionLost("the connection broke between two steps")  # I11: and a new one would not do
-        request = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]
-        replies = link.many(request, len(commands))
-        sound = sound and not any(map(spoils, replies))
 
 
 def _has_something_to_read(link: Link) -> bool:
