@@ -6,13 +6,13 @@ from the change log.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cachelib.entity import Entity
 from cachelib.keys import Key
-from cachelib.model import Op, RaiseFloor, Revoke, RowChange, Version
+from cachelib.model import Content, Kind, Op, Put, RaiseFloor, Revoke, RowChange, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,9 @@ class Effect:
     change: RowChange
     force: bool = False
     """Void the item whatever it holds: several changes that no single comparison covers."""
+    content: Content | None = None
+    """What the key is after the change, where it may be written through (`Entity.refresh`): only what is surely
+    visible in the store, or a strong read could be followed by one that loads the row as it was before."""
 
     def writers_op(self) -> Op:
         """What a writer says of its own change before it is acknowledged.
@@ -47,6 +50,19 @@ class Effect:
         # A create without a version concerns only cached absence; but of a key of many rows it
         # changes the list, so there everything revokes.
         return Revoke(stale_ttl_ms, create=change.op == "create" and entity.table is not None)
+
+    def refresh(self, chance: Callable[[], float]) -> Put | None:
+        """The put that writes the change through where the key is cached (I2), or None: `op` is all there is to say.
+
+        `chance` answers numbers in [0, 1), for the spread of lives. As a writer's put it voids what is older where
+        it may not be stored.
+        """
+        change = self.change.op
+        if self.content is None or self.force or not self.version or change == "truncate":
+            return None
+        lives = self.entity.lives
+        ttl_ms, soft_ttl_ms = lives.of(self.content.kind is Kind.ABSENCE, chance)
+        return Put(self.content, self.version, change, ttl_ms, lives.stale_ttl_ms, soft_ttl_ms, self.change.at_us)
 
 
 def effects(entity: Entity, change: RowChange) -> list[Effect]:
@@ -105,6 +121,8 @@ def _newest(older: Effect, newer: Effect) -> Effect:
         return replace(newer, force=True)  # created and gone: no single change says both
     # A create that does not rise: a counter that began anew, or a log that was rewound.
     again = newer.change.op == "create" and (newer.version, "create") != (older.version, older.change.op)
+    if not again and (newer.version, newer.change.op) == (older.version, older.change.op):
+        return newer if older.content is None else older  # one change, at its first look and at its last
     return replace(newer, force=True) if again else older
 
 

@@ -56,7 +56,7 @@ _SETTINGS = frozenset(
     (
         *("name", "load", "save", "remove", "table", "key", "version", "depends_on"),
         *("ttl", "negative_ttl", "stale_ttl", "tombstone_ttl", "jitter"),
-        *("codec", "schema", "compress_over", "consistency", "lease", "on_failure", "write"),
+        *("codec", "schema", "compress_over", "consistency", "lease", "on_failure", "write", "refresh"),
     )
 )
 
@@ -81,6 +81,10 @@ class Entity:
         lease, jitter, on_failure: policies. `write`: what a committed write does: "through" puts
             the new value where the key is cached, "populate" also where it is not, "invalidate"
             voids it.
+        refresh: what the key's value is after a change, told from the row's columns as the change log has them:
+            `(columns) -> value`, the very value that `load` would give. With it the invalidator writes changes
+            through to keys that are cached, instead of voiding them. A column that it asks for and that the log does
+            not carry (`KeyError`) makes that change void the key as without it.
         tombstone_ttl: leave a floor for uncached keys so long; for stores read through replicas.
 
     Raises:
@@ -158,10 +162,27 @@ class Entity:
         self.on_failure = self._policy(settings, "on_failure", OnFailure)
         self.write: WriteMode = settings.get("write", "through")
         one_of(f"write of entity {self.name!r}", self.write, ("through", "populate", "invalidate"))
+        self._how_refreshed(settings.get("refresh"))
         if self.strong and not (self.table or self.depends_on):
             raise ConfigError(
                 f"entity {self.name!r}: Strong() needs to know whose writes change it: give table= or depends_on="
             )
+
+    def _how_refreshed(self, refresh: Any) -> None:
+        self.refresh: Callable[[Mapping[str, Any]], Any] | None = refresh
+        if refresh is None:
+            return
+        if not callable(refresh):
+            raise ConfigError(
+                f"entity {self.name!r}: refresh is {refresh!r}: give a function that makes the value of a row's columns"
+            )
+        if not self.versioned:
+            raise ConfigError(
+                f"entity {self.name!r}: refresh= puts one row over an older one, so it needs table= and version="
+            )
+        if self.tombstone_ttl_ms:
+            # A put leaves nothing in an empty slot, where the tombstone is what lagging replicas need.
+            raise ConfigError(f"entity {self.name!r}: give refresh= or tombstone_ttl=, not both")
 
     @classmethod
     def from_table(cls, table: str, *, key: Columns = "id", version: str = "row_version", **settings: Any) -> Entity:

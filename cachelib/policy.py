@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -259,3 +259,15 @@ class Lives:
     jitter: float
     early: float
     """The last share of the life in which one reader refreshes early; 0 for never."""
+
+    def of(self, absent: bool, chance: Callable[[], float]) -> tuple[int, int]:
+        """Hard and soft life of new content: jittered, so that what is written together does not expire together.
+
+        `chance` answers numbers in [0, 1). A soft life of 0: nobody refreshes it early.
+        """
+        whole = self.negative_ttl_ms if absent else self.ttl_ms
+        ttl_ms = max(1, int(whole * (1 - self.jitter * chance())))
+        if absent or not self.early:
+            return ttl_ms, 0
+        # Spread, so that the keys of one batch are not all refreshed in one moment either.
+        return ttl_ms, max(1, int(ttl_ms * (1 - self.early * (0.5 + 0.5 * chance()))))

@@ -311,14 +311,8 @@ def _loaded_found(loaded: Loaded, source: Any) -> Found:
 
 
 def lives_of(port: Port, lives: Lives, content: Content) -> tuple[int, int]:
-    """Hard and soft life of new content: jittered, so that what is filled together does not expire together."""
-    absent = content.kind is Kind.ABSENCE
-    whole = lives.negative_ttl_ms if absent else lives.ttl_ms
-    ttl_ms = max(1, int(whole * (1 - lives.jitter * port.jitter())))
-    if absent or not lives.early:
-        return ttl_ms, 0
-    # Spread, so that the keys of one batch are not all refreshed in one moment either.
-    return ttl_ms, max(1, int(ttl_ms * (1 - lives.early * (0.5 + 0.5 * port.jitter()))))
+    """Hard and soft life of new content, see `Lives.of`."""
+    return lives.of(content.kind is Kind.ABSENCE, port.jitter)
 
 
 def _unexpected(answer: object) -> CacheUnavailable:

@@ -9,6 +9,7 @@ from cachelib.model import Name
 from cachelib.places import node_name
 from invalidator.duties import Duties
 from invalidator.positions import Begin, Found, StartOver, begin, found, note_names
+from invalidator.refreshes import Refreshes
 from invalidator.session import Others, Session
 from invalidator.sources.base import ChangeSource, Committed, Positions, covers, merged
 from invalidator.watermark import Proof
@@ -57,6 +58,7 @@ def connect(
         positions=_positions(name, decision, duties),
         proof=Proof(now_us, target),
         entities=duties.entities,
+        refreshes=Refreshes(duties.settings.refresh_watch, duties.clock_s),
         others=Others(list(elsewhere), lambda: source.partitions() == len(target)),
         turns=dict(notes.turns),
         highest=notes.highest if isinstance(decision, Begin) else 0,

@@ -95,7 +95,7 @@ def read_rules(settings: Settings, *, anew: bool = False) -> Rules:
             module = sys.modules.get(name.partition(":")[0])
             if module is not None:
                 _again(module)
-    return rules_from(settings.entities, settings.rules)
+    return rules_from(settings.entities, settings.rules, settings.apply.refresh_bytes_max)
 
 
 def _again(module: Any) -> None:

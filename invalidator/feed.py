@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from cachelib.effects import coalesce
 from cachelib.errors import StoreError
 from cachelib.model import RowChange
 from invalidator.dead_letters import letters_of
@@ -93,7 +94,7 @@ class Feed:
         reading = rules.read(polled.events, polled.poison)
         work = self._all_of(polled, reading)
         if visibility is not None and work.effects:
-            yield work.first_look()  # before the store is asked what can be read in it: it may take its time
+            yield work.early()  # before the store is asked what can be read in it: it may take its time
         if polled.events or polled.poison or len(self._looks):
             self._look()
         hidden = visibility.hidden(polled.events) if visibility is not None and polled.events else ()
@@ -101,7 +102,7 @@ class Feed:
         self._renew(reading.renew)
         works = self._second()
         letter = self._post(polled, reading)
-        late = self._late(hidden, polled, again, letter)
+        late = self._late(hidden, polled, reading, again, letter)
         self._count(polled, reading)
         self.at = polled.after
         works += self._looks.rest(work, late)
@@ -119,17 +120,22 @@ class Feed:
             oldest_us=reading.oldest_us,
         )
 
-    def _late(self, hidden: Sequence[Event], polled: Polled, again: Reading, letter: int) -> Late:
+    def _late(
+        self, hidden: Sequence[Event], polled: Polled, reading: Reading, again: Reading, letter: int
+    ) -> Late:
         visibility = self._looks.visibility
         if visibility is None:
             return Late(letter=letter)
         # What cannot be read has no transaction by which to know that it is visible.
         unknown = [Event(one.partition, one.position, RowChange("", "truncate")) for one in polled.poison]
+        # What is visible already has been told, but not written through: that may only come now.
+        images = [one for one in reading.effects if one.content is not None]
         if not (hidden or unknown):
-            return Late(letter=letter)
+            return Late(letter=letter, effects=tuple(images))
         named = frozenset(entity for _, entity, _ in again.renew)
         both = [*hidden, *unknown]
-        return Late(len(both), visibility.mark(both), tuple(again.effects), named, letter)
+        effects = tuple(coalesce([*again.effects, *images]))
+        return Late(len(both), visibility.mark(both), effects, named, letter)
 
     def _look(self) -> None:
         if self._looks.visibility is not None:
@@ -188,6 +194,8 @@ class Feed:
         for _, entity, reason in reading.renew:
             if reason == "bad_key":
                 metrics.bad_keys.labels(entity).inc()
+        for (entity, why), number in reading.unmade.items():
+            metrics.images_unmade.labels(entity, why).inc(number)
         metrics.keys.inc(reading.keys)
         metrics.coalesced.inc(reading.keys - len(reading.effects))
         if polled.events:

@@ -160,7 +160,7 @@ class Looks:
         """
         told = self.visibility is not None and len(work.effects) > 0
         if not (self._waiting or late.hidden or late.letter):
-            return [replace(work, effects=(), changes=0, oldest_us=0, partial=True) if told else work]
+            return [replace(work, effects=late.effects, changes=0, oldest_us=0, partial=True) if told else work]
         end = replace(work, effects=late.effects, changes=late.hidden, oldest_us=0, partial=True)
         self._hold(Held(end, late, self._clock_s()))
         return [] if told or not work.effects else [work.first_look()]
@@ -172,7 +172,7 @@ class Looks:
             self._waiting[-1] = replace(last, work=_joined(last.work, held.work))
             return
         self._waiting.append(held)
-        self.pending += held.work.changes + 1
+        self.pending += held.work.room
 
     def ready(self) -> Held | None:
         """The first, if its last look is due: one that is not holds up those behind it."""
@@ -185,7 +185,7 @@ class Looks:
     def pop(self) -> Work:
         """Take the first."""
         work = self._waiting.popleft().work
-        self.pending -= work.changes + 1
+        self.pending -= work.room
         return work
 
     def clear(self) -> None:

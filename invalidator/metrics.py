@@ -79,6 +79,18 @@ class Metrics:
         self.visible_s = self._histogram(
             "visibility_seconds", "From a change (the oldest of its poll) to a node's answer.", _SECONDS, "node"
         )
+        self.refreshes = self._counter(
+            "refreshes", "After-images put, by node and answer (stored; others: not cached, or known already).",
+            "node", "answer",
+        )  # fmt: skip
+        self.refreshes_watched = self._counter(
+            "refreshes_watched", "Watched ones of these, by whether anybody read them before the key's next change.",
+            "node", "outcome",
+        )  # fmt: skip
+        self.images_unmade = self._counter(
+            "images_unmade", "Changes of refreshed entities that only voided, as no after-image could be made, by why.",
+            "entity", "why",
+        )  # fmt: skip
         self.retries = self._counter("retries", "Tries of a node that failed.", "node")
         self.notes_refused = self._counter("refused_notes", "Positions that a full node had no room for.", "node")
         self.connects = self._counter("connects", "Connections to a node, by where it went on from.", "node", "start")

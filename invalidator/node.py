@@ -100,6 +100,9 @@ class NodeWorker:
             return
         duties.metrics.retries.labels(self.name).inc()
         self.last_error = self.past_error = str(error)
+        if self.session is not None:
+            self.session.refreshes.lost()
+            self._count_refreshes(self.session)
         # What the last batch did is not known: the node's own position will tell.
         self.session = None
         self._number = None
@@ -180,6 +183,7 @@ class NodeWorker:
             return
         session.verify()
         self.confirmed = session.confirmed
+        self._count_refreshes(session)
         if not answers:
             return
         metrics.apply_s.labels(self.name).observe(duties.clock_s() - began_s)
@@ -191,6 +195,13 @@ class NodeWorker:
         for work in works:
             if work.oldest_us:
                 metrics.visible_s.labels(self.name).observe(max(0, now_us - work.oldest_us) / 1e6)
+
+    def _count_refreshes(self, session: Session) -> None:
+        told, metrics = session.refreshes.take(), self._duties.metrics
+        for answer, number in told.puts.items():
+            metrics.refreshes.labels(self.name, answer).inc(number)
+        for outcome, number in told.verdicts.items():
+            metrics.refreshes_watched.labels(self.name, outcome).inc(number)
 
     def _note_refused(self, full: CacheFull) -> None:
         self._duties.metrics.notes_refused.labels(self.name).inc()

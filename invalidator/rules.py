@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cachelib.effects import Effect, coalesce, concerns, effects
@@ -18,6 +18,7 @@ from cachelib.entity import Entity
 from cachelib.errors import BadKey, ConfigError
 from cachelib.model import RowChange
 from cachelib.policy import refuse_unknown
+from invalidator.images import BYTES_MAX, with_image
 from invalidator.sources.base import Event, Poison
 
 _LARGE = 1000
@@ -43,6 +44,8 @@ class Reading:
     """Changes of tables that no entity depends on."""
     problems: list[tuple[Event, str]] = field(default_factory=list)
     """Changes whose key cannot be told, and why."""
+    unmade: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """After-images that could not be made, by entity and why."""
     highest: int = 0
     oldest_us: int = 0
 
@@ -50,7 +53,7 @@ class Reading:
 class Rules:
     """Entities by the tables that change them."""
 
-    def __init__(self, entities: Sequence[Entity]) -> None:
+    def __init__(self, entities: Sequence[Entity], image_bytes_max: int = BYTES_MAX) -> None:
         if not entities:
             raise ConfigError("nothing is cached: name entities (--entities, entities = ...) or give [[rules]]")
         for what, said in (("name", [one.name for one in entities]), ("key", [one.template.text for one in entities])):
@@ -58,6 +61,7 @@ class Rules:
             if twice:
                 raise ConfigError(f"two entities have the {what} {twice[0]!r}: give each its own")
         self.entities = tuple(entities)
+        self._image_bytes_max = image_bytes_max
         self.names = frozenset(one.name for one in entities)
         tables = {one.table for one in entities if one.table} | {table for one in entities for table in one.depends_on}
         self.tables: Mapping[str, tuple[Entity, ...]] = {
@@ -117,10 +121,12 @@ class Rules:
         missing = _missing(entity, event.change)
         if missing:
             reading.renew.append((event, entity.name, "undecodable" if doubtful else "bad_key"))
+        if entity.refresh is not None and not (doubtful or missing):
+            return [self._refreshed(one, event.change, reading) for one in found]
         if event.record is not None and len(event.record.value or b"") > _LARGE:
             # What is kept for nodes that are behind must not be whole rows: of the change only its kind is needed.
             kind = RowChange(event.change.table, event.change.op)
-            found = [Effect(one.entity, one.key, one.text, one.version, kind, one.force) for one in found]
+            found = [replace(one, change=kind) for one in found]
         if missing and not doubtful:
             why = (
                 f"table {event.change.table!r}: the log does not carry {', '.join(missing)}, which {entity.name!r}"
@@ -128,6 +134,13 @@ class Rules:
             )
             reading.problems.append((event, why))
         return found
+
+
+    def _refreshed(self, effect: Effect, change: RowChange, reading: Reading) -> Effect:
+        made, why = with_image(effect, change, self._image_bytes_max)
+        if why is not None:
+            reading.unmade[effect.entity.name, why] += 1
+        return made
 
 
 def _shape(entity: Entity) -> tuple[object, ...]:
@@ -143,10 +156,12 @@ def _missing(entity: Entity, change: RowChange) -> list[str]:
     return [column for column in entity.depends_on[change.table] if any(column not in image for image in images)]
 
 
-def rules_from(names: Sequence[str], tables: Sequence[Mapping[str, Any]]) -> Rules:
+def rules_from(
+    names: Sequence[str], tables: Sequence[Mapping[str, Any]], image_bytes_max: int = BYTES_MAX
+) -> Rules:
     """From modules that declare entities and from [[rules]]. Raises `ConfigError`."""
     entities = [entity for name in names for entity in _imported(name)]
-    return Rules([*entities, *(_declared(table) for table in tables)])
+    return Rules([*entities, *(_declared(table) for table in tables)], image_bytes_max)
 
 
 def _imported(name: str) -> list[Entity]:
@@ -174,6 +189,11 @@ def _declared(table: Mapping[str, Any]) -> Entity:
     if not isinstance(table.get("template"), str):
         raise ConfigError(f"a rule needs a template, such as 'order:{{id}}': {table!r}")
     settings = dict(table)
+    if "refresh" in settings:
+        raise ConfigError(
+            f"the rule {table['template']!r} has refresh: what a row's value is only a function can tell; declare the"
+            " entity in a module with refresh=, and name that in entities"
+        )
     refuse_unknown(f"the rule {table['template']!r}", sorted(set(settings) - _RULE), _RULE)
     if settings.get("version") == "":
         settings["version"] = None  # TOML has no null

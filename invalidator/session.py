@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -10,19 +12,27 @@ from cachelib.backends.base import Backend, Batch
 from cachelib.effects import Effect, coalesce
 from cachelib.errors import CacheError, CacheFull, CacheUnavailable
 from cachelib.layout import Layout
-from cachelib.model import Answer, Name, Op
+from cachelib.model import Answer, Name, Op, Put
 from cachelib.proof import ProofNote, encode_proof, proof_name
 from cachelib.slots import slot_of
 from invalidator.positions import Note, encode_note, found, note_names
+from invalidator.refreshes import Refreshes
 from invalidator.sources.base import Positions, merged, of_now
 from invalidator.watermark import Proof
 from invalidator.work import Work
 
 
-def batch_for(layout: Layout, namespace: str, effects: Sequence[Effect], node: str = "") -> list[tuple[Name, Op]]:
+def batch_for(
+    layout: Layout,
+    namespace: str,
+    effects: Sequence[Effect],
+    node: str = "",
+    chosen: Callable[[Put], Put] | None = None,
+) -> list[tuple[Name, Op]]:
     """Each effect's operation on every name that its key has here, while the layout changes also the coming one.
 
-    A node of a pool is told of the slots that it has or is about to have. `node`: as the layout calls it.
+    A node of a pool is told of the slots that it has or is about to have. `node`: as the layout calls it. `chosen`:
+    see `Refreshes.chosen`; without it nothing is written through, whatever after-images there are.
     """
     prefixes: dict[tuple[str, int], tuple[bytes, ...]] = {}
     batch: list[tuple[Name, Op]] = []
@@ -32,7 +42,8 @@ def batch_for(layout: Layout, namespace: str, effects: Sequence[Effect], node: s
         if at not in prefixes:
             prefixes[at] = layout.prefixes_on(node, namespace, *at)
         if prefixes[at]:
-            op = effect.op()
+            put = effect.refresh(random.random) if chosen is not None else None
+            op: Op = effect.op() if put is None or chosen is None else chosen(put)
             batch += [(prefix + effect.text, op) for prefix in prefixes[at]]
     return batch
 
@@ -86,6 +97,7 @@ class Session:
     proof: Proof
     entities: Callable[[], frozenset[str]] = frozenset
     """Whose changes are told here: what is proven is proven of these."""
+    refreshes: Refreshes = field(default_factory=lambda: Refreshes(0, time.monotonic))
     others: Others = field(default_factory=lambda: Others([], lambda: True))
     turns: dict[str, int] = field(default_factory=dict)
     highest: int = 0
@@ -116,7 +128,8 @@ class Session:
         Raises `CacheFull` where it was told, and has no room for its position.
         """
         effects = coalesce(chain.from_iterable(work.effects for work in works))
-        batch: Batch = batch_for(layout, self.namespace, effects, self.node)
+        batch: Batch = batch_for(layout, self.namespace, effects, self.node, self.refreshes.chosen)
+        self.refreshes.look(self.backend, (name for name, _ in batch))
         self.skip(works)
         self.highest = max([self.highest, *(work.highest for work in works)])
         settled = layout.next is None
@@ -133,6 +146,7 @@ class Session:
         answers = [result for result in results if not isinstance(result, CacheError)]
         if len(answers) < len(results):
             raise next(result for result in results if isinstance(result, CacheError))
+        self.refreshes.answered(batch, answers, now_ms)
         self.written |= notes
         self.noted, self.begun_anew = self.positions, False
         return answers

@@ -73,6 +73,11 @@ class ApplySettings:
         "1s", "when to look a second time where no transaction tells, for sources that show commits early", 0
     )
     pending_max: int = _number(100_000, "changes that wait for their second look, at most", 1000, 10_000_000)
+    refresh_bytes_max: int = _number(16_384, "of entities with refresh=: larger values are voided instead", 0, 1 << 20)
+    refresh_watch: int = _number(
+        100, "one in so many of those puts is watched for whether anybody reads it, at the price of a load; 0: none",
+        0, 1_000_000,
+    )  # fmt: skip
     node_dead_after_s: float = _duration("1m", "a node that fails for so long no longer holds up the others", 1000)
     retry_first_s: float = _duration("50ms", "the first pause after a failure; it doubles, with jitter", 1, 10_000)
     retry_max_s: float = _duration("2s", "the longest pause between two tries", 10, 60_000)

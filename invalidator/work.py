@@ -38,9 +38,20 @@ class Work:
     partial: bool = False
     """A last look: what was told at once and is done with is not in it again."""
 
+    @property
+    def room(self) -> int:
+        """How much of a bounded room it takes: changes, at least one, and a kilobyte of what they made for another."""
+        held = sum(len(one.content.payload) for one in self.effects if one.content is not None)
+        return self.changes + 1 + held // 1024
+
     def first_look(self) -> Work:
         """The same, of which nothing is done when it is applied: nor what is before it, which may wait as well."""
         return replace(self, after={}, watermark_us=None, told=self.after)
+
+    def early(self) -> Work:
+        """A first look at what others may not be able to read yet: it may void, and not be written through."""
+        effects = tuple(replace(one, content=None) if one.content is not None else one for one in self.effects)
+        return replace(self.first_look(), effects=effects)
 
 
 class Window:
@@ -66,14 +77,14 @@ class Window:
             self._works.append(work)
             self._told = merged(self._told, work.told or work.after)
             self._starts.append(self._added_changes)
-            self._changes += work.changes + 1  # an empty one takes room, too
-            self._added_changes += work.changes + 1
+            self._changes += work.room  # an empty one takes room, too
+            self._added_changes += work.room
             while self._changes > self._changes_max and len(self._works) > 1:
                 self._drop()
             self._added.notify_all()
 
     def _drop(self) -> None:
-        self._changes -= self._works.popleft().changes + 1
+        self._changes -= self._works.popleft().room
         self._starts.popleft()
         self._first += 1
 

@@ -53,6 +53,7 @@ PUBLIC = {
     "cachelib.compare",
     "cachelib.entity",
     "cachelib.effects",
+    "cachelib.envelope",
     "cachelib.errors",
     "cachelib.keys",
     "cachelib.layout",

@@ -69,7 +69,7 @@ TRANSACTION = {
 ENTITY_SETTINGS = {
     *("name", "load", "save", "remove", "table", "key", "version", "depends_on"),
     *("ttl", "negative_ttl", "stale_ttl", "tombstone_ttl", "jitter"),
-    *("codec", "schema", "compress_over", "consistency", "lease", "on_failure", "write"),
+    *("codec", "schema", "compress_over", "consistency", "lease", "on_failure", "write", "refresh"),
 }
 FIELDS = {
     "Row": ("value", "version"),

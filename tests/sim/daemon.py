@@ -209,6 +209,9 @@ class BlockingBackend:
     def apply(self, batch: Any, notes: Any, now_ms: int) -> Any:
         return blocking(self._backend.apply(batch, notes, now_ms))
 
+    def get_many(self, names: Any) -> Any:
+        return blocking(self._backend.get_many(names))
+
     def read_notes(self, names: Any) -> Any:
         return blocking(self._backend.read_notes(names))
 

@@ -16,7 +16,7 @@ from cachelib.entity import Entity
 from cachelib.policy import Eventual, LeasePolicy, Strong, Ttl
 from cachelib.testing.sim.node import Network
 from cachelib.testing.sim.store import Weather
-from cachelib.testing.sim.transaction import TABLE, load_lists, load_rows, remove_row, save_row
+from cachelib.testing.sim.transaction import TABLE, load_lists, load_rows, remove_row, save_row, value_of_row
 
 SECOND_US = 1_000_000
 
@@ -49,6 +49,8 @@ class Profile:
     source: SourceName = "none"
     """Where the invalidator reads, if there is one."""
     faults: frozenset[str] = frozenset()
+    refresh: bool = False
+    """The invalidator writes changes through. No seed asks for it: `Plan.refreshing` does."""
 
     def network(self) -> Network:
         """The network of the run."""
@@ -56,7 +58,8 @@ class Profile:
 
     def entities(self) -> tuple[Entity, Entity]:
         """Row keys, and keys of many rows."""
-        return entities(self.level, self.write, self.ttl, self.early, self.wait_max, self.hold, self.weather.versions)
+        versions, refresh = self.weather.versions, self.refresh and self.weather.versions
+        return entities(self.level, self.write, self.ttl, self.early, self.wait_max, self.hold, versions, refresh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,10 @@ class Plan:
     profile: Profile
     deeds: tuple[Deed, ...]
 
+    def refreshing(self) -> Plan:
+        """The same where nobody but the invalidator writes changes through."""
+        return replace(self, profile=replace(self.profile, refresh=True, write="invalidate"))
+
     def but(self, deeds: tuple[Deed, ...]) -> Plan:
         """The same with other deeds."""
         return replace(self, deeds=deeds)
@@ -89,7 +96,7 @@ class Plan:
 
 @cache
 def entities(
-    level: str, write: Any, ttl: str, early: float, wait_max: str, hold: str, versions: bool
+    level: str, write: Any, ttl: str, early: float, wait_max: str, hold: str, versions: bool, refresh: bool
 ) -> tuple[Entity, Entity]:
     """Entities are the same for all runs with these settings."""
     consistency = Eventual() if level == "eventual" else Strong("raise" if level == "strong" else "store")
@@ -103,7 +110,7 @@ def entities(
     version = "row_version" if versions else None
     row = Entity(
         "row:{id:int}", table=TABLE, key="id", version=version, load=load_rows, save=save_row, remove=remove_row,
-        write=write, **settings,
+        write=write, refresh=value_of_row if refresh else None, **settings,
     )  # fmt: skip
     return row, Entity("list:{grp:int}", depends_on={TABLE: "grp"}, load=load_lists, **settings)
 

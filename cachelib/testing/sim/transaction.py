@@ -181,7 +181,7 @@ class Transaction:
                 {"id": number},
                 version,
                 None if before is None else {"id": number, "grp": before.grp},
-                None if after is None else {"id": number, "grp": after.grp},
+                None if after is None else {"id": number, "grp": after.grp, "tag": after.tag},
                 self.number,
                 self.store.loop.now_us,
             )
@@ -225,6 +225,11 @@ def store_random(store: SimStore) -> Any:
 def _row(row: Held, versions: bool) -> Any:
     value = [row.grp, row.tag]
     return Row(value, row.version) if versions else value
+
+
+def value_of_row(columns: Mapping[str, Any]) -> Any:
+    """What `load_rows` gives as the value, of a row as the change log has it."""
+    return [columns["grp"], columns["tag"]]
 
 
 def shown(rows: Mapping[Any, Any]) -> str:
