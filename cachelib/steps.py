@@ -13,7 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cachelib.errors import CacheError, CacheUnavailable, DecodeError, LaterCodec, LoadFailed, StoreBudgetExceeded
+from cachelib.errors import (
+    CacheError,
+    CacheUnavailable,
+    DeadlineExceeded,
+    DecodeError,
+    LaterCodec,
+    LoadFailed,
+    StoreBudgetExceeded,
+)
 from cachelib.item import may_serve_stale, serves
 from cachelib.levels import always
 from cachelib.model import (
@@ -272,6 +280,8 @@ async def _release(port: Port, plan: ReadPlan, token: Token) -> None:
         await port.execute(plan.name, Release(token))
     except CacheUnavailable:
         port.note("unreachable")  # the lease ends by itself
+    except DeadlineExceeded:
+        port.abandon(plan.name, Release(token))  # the caller waits no longer; the next reader need not either
 
 
 def _after_failed_load(port: Port, plan: ReadPlan, item: Item) -> Found | None:

@@ -70,7 +70,7 @@ class Database:
 
 
 def database(
-    url: URL, driver: Driver, *, schema: str | None, connect_timeout_s: float, lock_timeout_s: float
+    url: URL, driver: Driver, *, schema: str | None, connect_timeout_s: float, lock_timeout_s: float, answer_s: float
 ) -> Database:
     """The parts for a URL's kind of database. Raises `ConfigError` for one that cannot be a store."""
     if url.get_backend_name() == "sqlite":
@@ -78,7 +78,7 @@ def database(
         sqlite.check_url(url)
         return Database(sqlite, SQLiteTriggerMaker(), lambda home, committed: SQLiteLog(home, driver, committed))
     return Database(
-        PostgreSQL(schema, connect_timeout_s),
+        PostgreSQL(schema, connect_timeout_s, answer_s),
         PostgreSQLTriggerMaker(driver, schema, lock_timeout_s, _INSTALL_ATTEMPTS_MAX),
         lambda home, _: PostgreSQLLog(home, driver),
     )

@@ -49,7 +49,10 @@ class BlockingDriver:
 
     def wait_notified(self, connection: Any, timeout_s: float) -> bool:
         """See `Driver.wait_notified`."""
-        return any(True for _ in connection.notifies(timeout=timeout_s, stop_after=1))
+        from cachelib.stores.postgresql_connection import listening
+
+        with listening(connection):
+            return any(True for _ in connection.notifies(timeout=timeout_s, stop_after=1))
 
     def watch_progress(self, connection: Any, overdue: Callable[[], bool] | None) -> None:
         """See `Driver.watch_progress`."""

@@ -16,6 +16,13 @@ from cachelib.stores.names import Column, TableName, TableShape, for_text, neare
 _NOW_US = "(extract(epoch from now()) * 1000000)::bigint".replace("::", "\\:\\:")
 _NOW = text(f"select {_NOW_US}")
 _NOW_WITHIN = text(f"select {_NOW_US}, set_config('statement_timeout', :ms, true)")
+_SERVERS_OWN = "current_setting('statement_timeout')"
+_NOW_BOUNDED = text(
+    f"select {_NOW_US}, set_config('statement_timeout',"
+    f" case {_SERVERS_OWN} when '0' then :ms else {_SERVERS_OWN} end, true)"
+)
+_GRACE_S = 1.0
+"""The server is to say itself that a statement took too long: only where it says nothing, the client gives it up."""
 _HOME = text(
     "select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace"
     " where c.relname = 'leasecache_changes' and c.relkind = 'r'"
@@ -40,11 +47,13 @@ _UNIQUE = text(
 
 
 class PostgreSQL:
-    """See `databases.Dialect`. `schema`: where the change log lives; None: where it is found."""
+    """See `databases.Dialect`. `schema`: where the change log lives; None: where it is found. `answer_s`: how long the
+    server may be silent while it is asked something."""
 
-    def __init__(self, schema: str | None = None, connect_timeout_s: float = 5.0) -> None:
+    def __init__(self, schema: str | None = None, connect_timeout_s: float = 5.0, answer_s: float = 30.0) -> None:
         self._schema = schema
         self._connect_timeout_s = connect_timeout_s
+        self._answer_s = answer_s
 
     def engine_options(self, role: Role) -> dict[str, Any]:
         """Loads see one snapshot, taken after `now()` was fixed (I6)."""
@@ -54,7 +63,10 @@ class PostgreSQL:
         return options
 
     def prepare_engine(self, engine: Engine, role: Role) -> None:
-        """Loads cannot write."""
+        """The silence of the server is bounded; loads cannot write."""
+        from cachelib.stores.postgresql_connection import connecting  # psycopg is there: there is an engine
+
+        event.listen(engine, "do_connect", connecting(self._answer_s + _GRACE_S))
         if role == "loads":
 
             @event.listens_for(engine, "connect")
@@ -63,10 +75,11 @@ class PostgreSQL:
 
     def begin_load(self, conn: Connection, timeout_s: float | None) -> int:
         """`now()` is when the transaction began; its snapshot comes with this statement."""
-        if timeout_s is None:
-            return int(conn.execute(_NOW).scalar_one())
-        within = {"ms": str(max(1, round(timeout_s * 1000)))}
-        return int(conn.execute(_NOW_WITHIN, within).one()[0])
+        answer_s = self._answer_s if timeout_s is None else min(timeout_s, self._answer_s)
+        driver_connection: Any = conn.connection.driver_connection
+        driver_connection.answer_s = answer_s + _GRACE_S
+        within = {"ms": str(max(1, round(answer_s * 1000)))}
+        return int(conn.execute(_NOW_BOUNDED if timeout_s is None else _NOW_WITHIN, within).one()[0])
 
     def end_load(self, conn: Connection) -> None:
         """See `Dialect.end_load`."""

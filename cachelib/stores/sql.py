@@ -29,7 +29,7 @@ from cachelib.stores.engines import Engines, parse_url, pools_of
 from cachelib.stores.installer import Installed, Installer, TableStatus
 from cachelib.stores.loaders import TableLoad
 from cachelib.stores.names import columns_of, parse_table
-from cachelib.stores.sql_errors import NOT_INSTALLED, translated
+from cachelib.stores.sql_errors import NOT_INSTALLED, hangs, translated
 from cachelib.stores.statements import companions
 from cachelib.stores.transactions import LoadTransaction, SqlTransaction, join
 
@@ -48,6 +48,9 @@ class SqlStore:
         retention, retention_max: how long the change log is kept: at least so long, longer for
             a consumer that has not read it, and never longer than `retention_max`.
         connect_timeout: of a connection; on SQLite, how long to wait for the write lock.
+        answer_timeout: PostgreSQL: how long the server may be silent while it is asked anything; then the connection
+            is closed (`StoreError`, of a commit `CommitUnknown`). Loads end a little earlier, on the server, unless
+            that has a `statement_timeout` of its own. Not for connections that are given to `transaction`.
         lock_timeout: how long `install` asks for a table's lock at a time.
         schema: PostgreSQL: where the change log lives; default: where it is found on the
             search_path, and made in its first schema.
@@ -67,6 +70,7 @@ class SqlStore:
         retention: Duration = "1d",
         retention_max: Duration = "7d",
         connect_timeout: Duration = "5s",
+        answer_timeout: Duration = "30s",
         lock_timeout: Duration = "1s",
         schema: str | None = None,
         driver: Driver | None = None,
@@ -83,6 +87,7 @@ class SqlStore:
             schema=schema,
             connect_timeout_s=duration_ms("connect_timeout", connect_timeout, least_ms=1) / 1000,
             lock_timeout_s=duration_ms("lock_timeout", lock_timeout, least_ms=1) / 1000,
+            answer_s=duration_ms("answer_timeout", answer_timeout, least_ms=1) / 1000,
         )
         pools = pools_of(pool_size, load_pool_size, duration_ms("pool_wait", pool_wait) / 1000)
         self._tx_keys_max = tx_keys_max
@@ -131,8 +136,8 @@ class SqlStore:
     def load(self, loader: SyncLoader, keys: Sequence[Any], *, timeout_s: float | None = None) -> Loaded:
         """Run `loader(tx, keys)` in a read-only transaction that begins now, on a pool of its own (I6).
 
-        `timeout_s` bounds each of its statements. Raises `StoreError`; what the loader itself
-        raises comes through.
+        `timeout_s` bounds each of its statements, and so does `answer_timeout`. Raises `StoreError`; what the loader
+        itself raises comes through.
         """
         with translated("loading"), self._engines.get("loads").connect() as conn:
             as_of_us = self._begin_load(conn, timeout_s)
@@ -146,7 +151,7 @@ class SqlStore:
         try:
             return self._dialect.begin_load(conn, timeout_s)
         except exc.DBAPIError as error:
-            if not error.connection_invalidated:
+            if not error.connection_invalidated or hangs(error):
                 raise
             conn.rollback()
             return self._dialect.begin_load(conn, timeout_s)

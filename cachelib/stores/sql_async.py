@@ -54,9 +54,11 @@ class AwaitingDriver:
 
     def wait_notified(self, connection: Any, timeout_s: float) -> bool:
         """See `Driver.wait_notified`."""
+        from cachelib.stores.postgresql_connection import listening
 
         async def wait() -> bool:
-            return bool([None async for _ in connection.notifies(timeout=timeout_s, stop_after=1)])
+            with listening(connection):
+                return bool([None async for _ in connection.notifies(timeout=timeout_s, stop_after=1)])
 
         return await_only(wait())
 

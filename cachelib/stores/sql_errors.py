@@ -45,6 +45,11 @@ def commit_may_have_happened(error: exc.SQLAlchemyError) -> bool:
     )
 
 
+def hangs(error: exc.DBAPIError) -> bool:
+    """The store says nothing any more, so it would be as silent if it were asked again."""
+    return bool(getattr(error.orig, "store_hangs", False))
+
+
 def raise_commit_failure(error: exc.SQLAlchemyError) -> NoReturn:
     """Raise our error for a commit that failed."""
     said = _first_line(error)

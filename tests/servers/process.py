@@ -113,10 +113,11 @@ class Server(ABC):
         return self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers. Its threads stop one by one: it returns when all have."""
+        """SIGSTOP: connections stay open and nothing answers. They stop one by one, and so do
+        their threads: it returns when all have."""
         self._signal_tree(signal.SIGSTOP)
         until_s = time.monotonic() + STOP_S
-        while not _stopped(self.pid) and time.monotonic() < until_s:
+        while not all(_stopped(process.pid) for process in self._tree()) and time.monotonic() < until_s:
             time.sleep(_PROBE_EVERY_S / 10)
 
     def resume(self) -> None:
