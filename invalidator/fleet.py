@@ -12,7 +12,7 @@ from invalidator.logs import Log
 from invalidator.metrics import Metrics
 from invalidator.node import NodeWorker
 from invalidator.settings import ApplySettings
-from invalidator.sources.base import Committed, Positions, covers, least
+from invalidator.sources.base import Committed, Positions, covers, leading_number, least
 
 _STOP_S = 5.0
 _LOOK_S = 0.02
@@ -127,9 +127,4 @@ class Fleet:
         if session is not None and session.proof.watermark_us is not None:
             metrics.lag.labels(name).set(max(0, time.time_ns() // 1000 - session.proof.watermark_us) / 1e6)
         for partition, position in worker.confirmed.items():
-            metrics.position.labels(name, partition).set(_leading_number(position))
-
-
-def _leading_number(position: str) -> float:
-    digits = position.partition(".")[0]
-    return float(digits) if digits.isdigit() else 0.0
+            metrics.position.labels(name, partition).set(leading_number(position))

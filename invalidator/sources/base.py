@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol, TypeAlias
 
 from cachelib.model import RowChange
@@ -191,6 +192,11 @@ def least(several: Collection[Positions]) -> dict[str, str]:
 def log_of(position: str) -> str:
     """The identity of the log that a position belongs to; "" where the source has but one."""
     return position.partition(LOG_MARK)[2]
+
+
+def leading_number(position: str) -> float:
+    """The number at a position's beginning, which rises as the log is read; 0 before everything."""
+    return float("".join(takewhile(str.isdigit, position)) or 0)
 
 
 def of_now(positions: Positions, now: Positions) -> dict[str, str]:

@@ -90,3 +90,8 @@ def test_every_panel_of_every_dashboard_shows_something(seen: set[str]) -> None:
 
 def test_every_query_in_a_panel_shows_something_but_those_of_accidents(seen: set[str]) -> None:
     assert [one for one in queries() if one[2] not in seen and not excused(one[2])] == []
+
+
+def test_positions_in_topics_are_shown_as_numbers_that_rise(world: World) -> None:
+    before = world.value("min(invalidator_position)")
+    until(lambda: world.value("min(invalidator_position)") > before > 0, WAIT_S)
