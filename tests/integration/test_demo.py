@@ -27,7 +27,7 @@ def demo(folder: Path, **environment: str) -> tuple[int, str, dict[str, Any]]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
     return ended.returncode, ended.stdout + ended.stderr, json.loads((folder / "build" / "demo.json").read_text())
