@@ -143,18 +143,19 @@ class Feed:
         self._metrics.second_oldest_s.set(self._looks.oldest_s)
 
     def _second(self) -> list[Work]:
-        """The last looks that are due, in their order."""
+        """The last looks that are due, and what is done with them."""
         works: list[Work] = []
-        while (held := self._looks.ready()) is not None:
-            try:
+        try:
+            for held in self._looks.due():
                 self._renew_again(held)
-            except StoreError:
-                if not works:
-                    raise
-                break  # what was taken must be told; this one is ready the next time, too
-            if held.late.effects:
-                self._metrics.second_looks.inc()
-            works.append(self._looks.pop())
+                if held.late.effects:
+                    self._metrics.second_looks.inc()
+                works += self._looks.take(held)
+        except StoreError:
+            if not works:
+                raise
+            # What was taken must be told; the others are due the next time, too.
+        works += self._looks.done()
         self._metrics.second_pending.set(self._looks.pending)
         return works
 

@@ -8,7 +8,8 @@ PROTOCOL.md, "Applying the log". The order of events that one look would miss:
     the commit becomes visible, and nothing tells the cache again
 
 So what such a source shows is applied at once, and once more when it is surely visible, unless it already was.
-Only then is it done (I9): a work's positions are those of its last look, and they wait for those before it.
+Only then is it done (I9): what waits for those before it, and for its dead letters, is how far the log is done. The
+looks themselves wait for nobody: they come as soon as they are due, whatever stands before them.
 """
 
 from __future__ import annotations
@@ -114,13 +115,17 @@ class Late:
     letter: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Held:
-    """A work that waits for its last look, from when on."""
+    """A work that waits for its last look, from when on; what of it was told is taken out."""
 
     work: Work
     late: Late
     since_s: float
+
+
+_NOT_DUE_MAX = 100
+"""A search for looks that are due passes over so many that are not: it is made at each poll (I10)."""
 
 
 class Looks:
@@ -138,6 +143,7 @@ class Looks:
         self._kept = kept
         self._clock_s = clock_s
         self._waiting: deque[Held] = deque()
+        self._taken_out = False
         self.pending = 0
 
     def __len__(self) -> int:
@@ -150,8 +156,9 @@ class Looks:
 
     @property
     def oldest_s(self) -> float:
-        """How long the first one waits already."""
-        return self._clock_s() - self._waiting[0].since_s if self._waiting else 0.0
+        """How long the first one waits for its last look already."""
+        first = next((held for held in self._waiting if held.late.hidden), None)
+        return self._clock_s() - first.since_s if first is not None else 0.0
 
     def rest(self, work: Work, late: Late) -> list[Work]:
         """What is to be applied now of a work that was just polled.
@@ -167,23 +174,57 @@ class Looks:
 
     def _hold(self, held: Held) -> None:
         last = self._waiting[-1] if self._waiting else None
-        if last is not None and not (last.late.hidden or held.late.hidden or held.late.letter):
+        waits = held.late.hidden or held.late.letter or held.work.effects
+        if last is not None and not (last.late.hidden or waits):
             # Nothing of it waits but for its place: it takes no place of its own (I10).
-            self._waiting[-1] = replace(last, work=_joined(last.work, held.work))
+            last.work = _joined(last.work, held.work)
             return
         self._waiting.append(held)
         self.pending += held.work.room
 
-    def ready(self) -> Held | None:
-        """The first, if its last look is due: one that is not holds up those behind it."""
-        if not self._waiting:
-            return None
-        held = self._waiting[0]
-        seen = not held.late.hidden or (self.visibility is not None and self.visibility.shows(held.late.mark))
-        return held if seen and self._kept(held.late.letter) else None
+    def due(self) -> list[Held]:
+        """Those whose last look is due, in the log's order; each is to be given to `take`."""
+        found, not_due = [], 0
+        for held in self._waiting:
+            if not held.late.hidden:
+                if held.work.effects:
+                    found.append(held)
+                continue
+            if self.visibility is not None and self.visibility.shows(held.late.mark):
+                found.append(held)
+            else:
+                not_due += 1
+                if not_due == _NOT_DUE_MAX:
+                    break
+        return found
 
-    def pop(self) -> Work:
-        """Take the first."""
+    def take(self, held: Held) -> list[Work]:
+        """Its last look, with those that are done before it. Nothing is done yet where it is not the first."""
+        works = self.done()
+        if self._waiting[0] is held and self._kept(held.late.letter):
+            return [*works, self._pop()]
+        work, held.work = held.work, replace(held.work, effects=(), changes=0)
+        held.late = Late(letter=held.late.letter)
+        self.pending += held.work.room - work.room
+        self._taken_out = True
+        return [*works, replace(work, after={}, watermark_us=None)]
+
+    def done(self) -> list[Work]:
+        """Take the first ones, as far as their looks were taken and their dead letters are kept."""
+        works: list[Work] = []
+        while self._waiting and self._is_done(self._waiting[0]):
+            works.append(self._pop())
+        if self._taken_out:
+            self._taken_out = False
+            waiting, self._waiting, self.pending = self._waiting, deque(), 0
+            for held in waiting:
+                self._hold(held)
+        return works
+
+    def _is_done(self, held: Held) -> bool:
+        return not held.late.hidden and not held.work.effects and self._kept(held.late.letter)
+
+    def _pop(self) -> Work:
         work = self._waiting.popleft().work
         self.pending -= work.room
         return work

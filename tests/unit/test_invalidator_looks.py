@@ -38,9 +38,9 @@ def late(looks: Looks, number: int) -> Late:
 
 def due(looks: Looks) -> list[Work]:
     found = []
-    while looks.ready() is not None:
-        found.append(looks.pop())
-    return found
+    for held in looks.due():
+        found += looks.take(held)
+    return found + looks.done()
 
 
 # --- snapshots -------------------------------------------------------------------------------
@@ -93,6 +93,41 @@ def test_second_looks_come_in_order() -> None:
     assert [one.after for one in due(looks)] == [{"log": at(1)}]
     clock.now_s += 9
     assert [one.after for one in due(looks)] == [{"log": at(2)}, {"log": at(3)}]
+
+
+def test_look_that_is_due_waits_for_nobody_and_how_far_the_log_is_done_does() -> None:
+    visibility = BySnapshot(lambda: shown[-1], SettleDelay(5, Clock()))
+    shown = [Snapshot(10, 10)]
+    visibility.look()
+    looks = Looks(visibility, 100)
+    for number, tx in enumerate([10, 11, 12]):
+        hidden = [event(number, tx)]
+        looks.rest(work(number), Late(1, visibility.mark(hidden), work(number).effects))
+    shown.append(Snapshot(10, 20, frozenset({10, 12})))
+    visibility.look()
+    assert [(one.after, one.effects) for one in due(looks)] == [({}, work(1).effects)]
+    assert due(looks) == []
+    shown.append(Snapshot(30, 30))
+    visibility.look()
+    assert [(one.after, len(one.effects)) for one in due(looks)] == [
+        ({"log": at(1)}, 1),
+        ({"log": at(2)}, 0),
+        ({"log": at(3)}, 1),
+    ]
+    assert (looks.pending, len(looks)) == (0, 0)
+
+
+def test_what_was_told_behind_a_dead_letter_takes_one_place_together() -> None:
+    clock, kept = Clock(), [0]
+    looks = Looks(SettleDelay(5, clock), 100, lambda letter: letter <= kept[0])
+    looks.rest(work(0), Late(letter=1))
+    for number in range(1, 30):
+        looks.rest(work(number), late(looks, number))
+    clock.now_s += 5
+    assert [(one.after, len(one.effects)) for one in due(looks)] == [({}, 1)] * 29
+    assert (len(looks), looks.pending) == (1, 1)
+    kept[0] = 1
+    assert [(one.after, one.effects) for one in due(looks)] == [({"log": at(30)}, ())]
 
 
 def test_what_waits_for_its_second_look_is_bounded() -> None:
