@@ -17,8 +17,8 @@ from cachelib.breaker import Breaker
 from cachelib.commit import Written, commit
 from cachelib.core import Core, Parts
 from cachelib.entity import Entity, FunctionLoader
-from cachelib.envelope import HEADER_BYTES, plain_hit
-from cachelib.errors import CacheUnavailable, ConfigError, DecodeError
+from cachelib.envelope import DOUBT
+from cachelib.errors import CacheUnavailable, ConfigError
 from cachelib.explain import Explanation, explain
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS
@@ -118,19 +118,18 @@ class AsyncCache:
                         stamp = lane.shelf.stamp
                     if not lane.breaker.failed:
                         try:
-                            raw = await lane.get(lane.prefix + lane.render(key))
-                            if raw is not None and plain_hit(raw, time.time() * 1000):
-                                value = lane.unpack(raw, HEADER_BYTES)
+                            raw = await lane.get(lane.name(key))
+                        except CacheUnavailable:
+                            lane.breaker.failed_at(now_ms())
+                            raw = None  # asked, and nothing came
+                        if raw is not None:
+                            value = lane.value(raw, time.time() * 1000)
+                            if value is not DOUBT:  # else the steps know what to do about it
                                 if not lane.hit() & HIT_SAMPLE:
                                     lane.sampled(key, raw, time.monotonic() - began)
                                 if lane.near is not None:
                                     lane.keep(key, raw, value, began, stamp)
                                 return value
-                        except CacheUnavailable:
-                            lane.breaker.failed_at(now_ms())
-                            raw = None  # asked, and nothing came
-                        except DecodeError:
-                            pass
         found = await self._read(entity, key_of(entity, key, named), consistency, deadline, raw)
         return found.value if found.found else default
 

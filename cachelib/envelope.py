@@ -103,6 +103,31 @@ def plain_hit(raw: bytes, now_ms: float) -> bool:
     return word in _FRESH_WORDS and version >= floor and (soft_expire_ms == 0 or now_ms < soft_expire_ms)
 
 
+DOUBT: Any = object()
+"""What a reader of `plain_reader` answers where it cannot tell: ask properly (I12)."""
+
+
+def plain_reader(
+    prefix: bytes, decode: Callable[[bytes], Any], unpack: Callable[[bytes, int], Any]
+) -> Callable[[bytes, float], Any]:
+    """A reader of plain hits: from an item's bytes and the time to its value, or `DOUBT`; made once for an entity.
+
+    It says what `plain_hit` says. `decode` reads the body of a payload that begins with `prefix`, `unpack` any other.
+    """
+    words, fresh, start = _WITH_PREFIX.unpack_from, _FRESH_WORDS, _WITH_PREFIX.size
+
+    def read(raw: bytes, now_ms: float) -> Any:
+        try:
+            word, version, floor, soft_expire_ms, begins = words(raw)
+            if word in fresh and version >= floor and not 0 < soft_expire_ms <= now_ms:
+                return decode(raw[start:]) if begins == prefix else unpack(raw, HEADER_BYTES)
+        except Exception:  # noqa: BLE001 - I12: the steps find out which, and what to do about it
+            pass
+        return DOUBT
+
+    return read
+
+
 def plain_values(
     raws: Iterable[bytes | None], now_ms: float, prefix: bytes, decode: Callable[[bytes], Any]
 ) -> tuple[list[Any], list[int]]:

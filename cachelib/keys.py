@@ -184,6 +184,20 @@ class Template:
         raw = text.encode()
         return raw if len(raw) <= KEY_TEXT_MAX else _hashed(raw)
 
+    def namer(self, prefix: bytes) -> Callable[[Key], bytes]:
+        """`prefix` and what `render` says, as one call made for this prefix: each hit begins with it."""
+        render = self.render
+        if not self._only_int:
+            return lambda key: prefix + render(key)
+        head = prefix + self._head.encode()
+
+        def name(key: Key) -> bytes:
+            if key.__class__ is int and _SHORT_MIN < key < _SHORT_MAX:
+                return b"%b%d" % (head, key)
+            return prefix + render(key)
+
+        return name
+
     def render_all(self, keys: Sequence[Key], prefix: bytes) -> list[bytes]:
         """`prefix` and the text of each key. Raises `BadKey`."""
         if not self._only_int:

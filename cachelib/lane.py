@@ -15,7 +15,7 @@ from zlib import crc32
 from cachelib.breaker import Breaker
 from cachelib.comparing import Comparer
 from cachelib.entity import Entity
-from cachelib.envelope import seen
+from cachelib.envelope import plain_reader, seen
 from cachelib.errors import CacheUnavailable
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS, Copy, Shelf
@@ -48,8 +48,8 @@ class Lane:
     """See the module."""
 
     __slots__ = (
-        *("breaker", "comparer", "entity", "get", "hit", "local", "near", "packer"),
-        *("prefix", "render", "shelf", "tally", "trusts", "unpack"),
+        *("breaker", "comparer", "entity", "get", "hit", "local", "name", "near", "packer"),
+        *("prefix", "render", "shelf", "tally", "trusts", "value"),
     )
 
     def __init__(self, entity: Entity, route: Route, tally: Tally, shelf: Shelf | None, trusts: Trusts = ()) -> None:
@@ -58,9 +58,12 @@ class Lane:
         self.trusts = trusts
         """Of a strong entity: what was known of each node when this was made."""
         self.render = entity.template.render
-        self.unpack = entity.packer.unpack
+        self.name = entity.template.namer(self.prefix)
+        """What `get` is asked for."""
         self.entity = entity
-        self.packer = entity.packer
+        self.packer = packer = entity.packer
+        self.value = plain_reader(packer.prefix, packer.decode, packer.unpack)
+        """The value in what `get` answered, at a time (ms), or `DOUBT`."""
         self.tally = tally
         self.hit = tally.hit
         self.local = tally.locals.step

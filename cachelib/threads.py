@@ -155,8 +155,9 @@ class DirectBackend:
         self.capability = backend.capability
         self._backend = backend
         self._overlapping: Overlapping | None = getattr(backend, "overlapping", None)
-        self.direct_get = backend.get
-        """What the hit path calls: no coroutine in between."""
+        self.direct_get: Callable[[Name], bytes | None] = getattr(backend, "get_made", backend.get)
+        """What the hit path calls: no coroutine in between. A backend whose `get` has to look at names, whether they
+        can be sent at all, may have a `get_made` that does not: the hit path asks for names of `keys.py` alone."""
 
     async def get(self, name: Name) -> bytes | None:
         """See `Backend.get`."""

@@ -145,7 +145,7 @@ def test_interrupt_in_the_middle_of_a_read_closes_the_connection(
     def interrupted(size: int) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(link, "_receive", interrupted)
+    monkeypatch.setattr(link, "receive", interrupted)
     with pytest.raises(KeyboardInterrupt):
         backend.get(b"a")
     assert not link.is_connected
@@ -299,14 +299,14 @@ def test_notes_stay_unwritten_where_the_connection_broke_behind_the_batch(
 ) -> None:
     cached(backend, b"k")
     link = backend._transport._lanes.free[-1]
-    receive = link._receive
+    receive = link.receive
 
     def receive_and_break(size: int) -> bytes:
         reply = receive(size)
         kill_connections(redis_url)
         return reply
 
-    monkeypatch.setattr(link, "_receive", receive_and_break)
+    monkeypatch.setattr(link, "receive", receive_and_break)
     with pytest.raises(CacheUnavailable):
         backend.apply([(b"k", GET)], {b"n": b"1"}, NOW_MS)
     assert backend.read_notes([b"n"]) == [None]

@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachelib.envelope import HEADER_BYTES, MAGIC, OVERHEAD_BYTES, decode, decode_hit, encode, encode_header, plain_hit
+from cachelib.codecs import Packer
+from cachelib.envelope import (
+    DOUBT,
+    HEADER_BYTES,
+    MAGIC,
+    OVERHEAD_BYTES,
+    decode,
+    decode_hit,
+    encode,
+    encode_header,
+    plain_hit,
+    plain_reader,
+)
 from cachelib.errors import DecodeError
 from cachelib.item import serves
 from cachelib.model import ABSENCE, ANY, NOTHING, U64_MAX, Item, Requirement, value_of
@@ -93,6 +105,33 @@ def test_plain_hit_says_yes_only_to_what_serves_everybody(item: Item, now_ms: in
     if plain_hit(encode(item), now_ms):
         assert decode_hit(encode(item), ANY, now_ms) == item
         assert item.content not in (ABSENCE, NOTHING)
+
+
+@given(ITEMS, NUMBERS, st.sampled_from([b"", b"value"]))
+def test_a_reader_of_plain_hits_answers_what_the_long_way_does(item: Item, now_ms: int, prefix: bytes) -> None:
+    packer = Packer("bytes")
+    content = (
+        value_of((packer.prefix if prefix else b"") + item.content.payload) if item.content.payload else item.content
+    )
+    raw = encode(item.but(content=content))
+    value = plain_reader(packer.prefix, packer.decode, packer.unpack)(raw, now_ms)
+    if value is not DOUBT:
+        assert plain_hit(raw, now_ms)
+        assert value == packer.unpack(content.payload)
+    elif prefix and content is not item.content:
+        assert not plain_hit(raw, now_ms)
+
+
+@given(st.binary(max_size=HEADER_BYTES + 20), NUMBERS)
+def test_a_reader_of_plain_hits_doubts_what_is_no_item(raw: bytes, now_ms: int) -> None:
+    packer = Packer("msgpack")
+    assert plain_reader(packer.prefix, packer.decode, packer.unpack)(raw, now_ms) is DOUBT
+
+
+def test_a_reader_of_plain_hits_doubts_a_value_that_cannot_be_read() -> None:
+    packer = Packer("msgpack")
+    raw = encode(Item(value_of(packer.prefix + b"\xc1"), version=1))
+    assert plain_reader(packer.prefix, packer.decode, packer.unpack)(raw, 0) is DOUBT
 
 
 @given(st.binary(max_size=HEADER_BYTES + 20), NUMBERS)

@@ -103,6 +103,23 @@ def test_any_number_and_its_text_are_one_key(number: int) -> None:
     assert template.render(number) == template.render(str(number))
 
 
+@given(st.integers() | TEXTS)
+@example(10**20)
+@example(-(10**19))
+@example(True)
+@example(Decimal(7))
+def test_a_namer_says_what_render_says(key: Any) -> None:
+    for text in ("k:{id}", "k:{id:int}", "k:{id:str}", "a" * 170 + ":{id}"):
+        template = Template(text)
+        try:
+            expected = b"ns/e.t/" + template.render(key)
+        except BadKey:
+            with pytest.raises(BadKey):
+                template.namer(b"ns/e.t/")(key)
+        else:
+            assert template.namer(b"ns/e.t/")(key) == expected
+
+
 class Colour(int, enum.Enum):
     RED = 7
 

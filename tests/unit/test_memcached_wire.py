@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cachelib.backends.memcached import replies as stream
 from cachelib.backends.memcached import wire
+from cachelib.backends.memcached.links import Counts
 from cachelib.backends.memcached.replies import Reply, ReplyReader
-from cachelib.backends.memcached.wire import MORE, Found, Wrote
-from cachelib.errors import BadKey, ProtocolError
+from cachelib.backends.memcached.settings import Settings
+from cachelib.backends.memcached.transport import SocketLink, SocketLinks
+from cachelib.backends.memcached.wire import Found, Wrote
+from cachelib.errors import BadKey, CacheUnavailable, ProtocolError
 
 NAME = b"shop/e1.t1/customers:7"
 
@@ -126,25 +131,39 @@ def test_unknown_replies_are_an_error(data: bytes) -> None:
 # --- the short way ---------------------------------------------------------------------------
 
 
-@given(st.binary(max_size=400) | tricky)
-def test_the_short_way_reads_a_whole_value(value: bytes) -> None:
-    assert wire.whole_value(told(Reply(b"VA", [b"k" + NAME], value)), NAME) == value
+def got(pieces: list[bytes]) -> bytes | None:
+    """What the hit path makes of a reply that comes in these pieces."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        links = SocketLinks(("nowhere", 1), Settings(), Counts())
+        link = SocketLink(ours, ("nowhere", 1), 1.0, 0)
+        waiting = [*pieces, b""]
+        link.receive = lambda size: waiting.pop(0)  # type: ignore[method-assign]
+        links.give_back(link)
+        value = links.get(NAME)
+        assert waiting == [b""]
+        assert links._idle == [link]
+        return value
 
 
-@given(st.binary(max_size=100) | tricky, st.integers(1, 100))
-def test_the_short_way_leaves_a_part_of_a_value_to_the_reader(value: bytes, missing: int) -> None:
+@given(st.binary(max_size=400) | st.integers(0, 5000).map(bytes) | tricky, st.lists(st.integers(1, 5000), max_size=3))
+def test_the_hit_path_reads_a_value_however_it_is_cut(value: bytes, cuts: list[int]) -> None:
     data = told(Reply(b"VA", [b"k" + NAME], value))
-    assert wire.whole_value(data[: max(0, len(data) - missing)], NAME) is MORE
-
-
-@given(alphabet | st.binary(max_size=100))
-def test_the_short_way_reads_no_value_from_garbage(data: bytes) -> None:
-    assert wire.whole_value(data, NAME) in (None, MORE)
+    ends = [*sorted({cut for cut in cuts if cut < len(data)}), len(data)]
+    assert got([data[start:end] for start, end in zip([0, *ends], ends, strict=False)]) == value
 
 
 @pytest.mark.parametrize("data", [b"EN\r\n", b"EN k" + NAME + b"\r\n"])
-def test_the_short_way_reads_a_miss(data: bytes) -> None:
-    assert wire.whole_value(data, NAME) is None
+def test_the_hit_path_reads_a_miss(data: bytes) -> None:
+    assert got([data]) is None
+
+
+@given(alphabet | st.binary(max_size=100))
+def test_the_hit_path_reads_no_value_from_garbage(data: bytes) -> None:
+    try:
+        assert got([data]) is None
+    except CacheUnavailable:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -152,15 +171,17 @@ def test_the_short_way_reads_a_miss(data: bytes) -> None:
     [
         b"VA 2 kanother\r\nhi\r\n",
         b"VA 2\r\nhi\r\n",
-        b"VA 2 k" + NAME + b" W X\r\nhi\r\n",
+        b"VA 2 k" + NAME + b"x\r\nhi\r\n",
+        b"VA 4 k" + NAME + b"\r\nhi\r\n",
         b"VA 2 k" + NAME + b"\r\nhi\r\nEN\r\n",
         b"EN\r\nEN\r\n",
         b"EN kanother\r\n",
         b"",
     ],
 )
-def test_the_short_way_leaves_what_is_unusual_to_the_reader(data: bytes) -> None:
-    assert wire.whole_value(data, NAME) is MORE
+def test_the_hit_path_takes_no_other_reply(data: bytes) -> None:
+    with pytest.raises(CacheUnavailable):
+        got([data])
 
 
 # --- what replies mean -----------------------------------------------------------------------

@@ -47,6 +47,8 @@ class Memcached:
         """See `Overlapping`."""
         self.get = self._links.get
         """See `Backend.get`."""
+        self.get_made = self._links.get_made
+        """See `threads.DirectBackend.direct_get`."""
 
     def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
         """See `Backend.get_many`."""

@@ -15,7 +15,7 @@ from cachelib.backends.memcached.connect import all_busy, connect, late, where
 from cachelib.backends.memcached.links import Counts, instance_behind, run
 from cachelib.backends.memcached.replies import Reply, ReplyReader
 from cachelib.backends.memcached.settings import Address, Settings
-from cachelib.backends.memcached.wire import MORE
+from cachelib.backends.memcached.wire import VALUE_HEADS, VALUES_MAX
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Name
 from cachelib.overlap import answer, place, turn
@@ -27,12 +27,13 @@ RECEIVE_BYTES = 65536
 class SocketLink:
     """One connection. Its coroutines suspend only where an answer is on its way."""
 
-    __slots__ = ("__weakref__", "_address", "_receive", "_send", "_socket", "_timeout_s", "epoch")
+    __slots__ = ("__weakref__", "_address", "_socket", "_timeout_s", "epoch", "receive", "send")
 
     def __init__(self, connected: socket.socket, address: Address, timeout_s: float, epoch: int) -> None:
         self._socket = connected
-        self._send = connected.sendall
-        self._receive = connected.recv
+        self.send = connected.sendall
+        """The socket's own, as is `receive`: for whoever wants nothing in between, and takes `failed` for an error."""
+        self.receive = connected.recv
         self._address = address
         self._timeout_s = timeout_s
         self.epoch = epoch
@@ -41,23 +42,26 @@ class SocketLink:
     def value(self, name: Name, request: bytes) -> bytes | None:
         """The hit path: ask for one value."""
         try:
-            self._send(request)
-            data = self._receive(RECEIVE_BYTES)
+            self.send(request)
+            data = self.receive(RECEIVE_BYTES)
         except OSError as error:
-            raise self._failed(error) from error
-        value = wire.whole_value(data, name)
-        return value if value is not MORE else wire.value(self._rest(data, 1)[0], name)
+            raise self.failed(error) from error
+        return self.rest(data, name)
+
+    def rest(self, data: bytes, name: Name) -> bytes | None:
+        """The value whose reply begins with what was received, however long it is."""
+        return wire.value(self._rest(data, 1)[0], name)
 
     async def roundtrip(self, request: bytes, replies: int) -> list[Reply]:
         """See `Link.roundtrip`."""
         reader, until = ReplyReader(replies), monotonic() + self._timeout_s
         try:
-            self._send(request)
+            self.send(request)
             await answer(self._socket, self._timeout_s)
-            while not self._has_all(self._receive(max(RECEIVE_BYTES, reader.missing)), reader, until):
+            while not self._has_all(self.receive(max(RECEIVE_BYTES, reader.missing)), reader, until):
                 await answer(self._socket, self._timeout_s)
         except OSError as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         return reader.replies
 
     def close(self) -> None:
@@ -69,9 +73,9 @@ class SocketLink:
         reader, until = ReplyReader(replies), monotonic() + self._timeout_s
         try:
             while not self._has_all(data, reader, until):
-                data = self._receive(max(RECEIVE_BYTES, reader.missing))
+                data = self.receive(max(RECEIVE_BYTES, reader.missing))
         except OSError as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         return reader.replies
 
     def _has_all(self, data: bytes, reader: ReplyReader, until: float) -> bool:
@@ -83,7 +87,8 @@ class SocketLink:
             raise late(self._address, self._timeout_s)
         return False
 
-    def _failed(self, error: OSError) -> CacheUnavailable:
+    def failed(self, error: OSError) -> CacheUnavailable:
+        """What an error of the socket means."""
         if isinstance(error, TimeoutError | BlockingIOError):  # by Python's clock, by the kernel's
             return late(self._address, self._timeout_s)
         return ConnectionLost(f"the connection to memcached at {where(self._address)} broke: {error}")
@@ -110,30 +115,39 @@ class SocketLinks:
         self._changed = Condition()
 
     def get(self, name: Name) -> bytes | None:
-        """The hit path: everything on it is here, in `SocketLink.value` and in `wire.whole_value`."""
+        """See `Backend.get`."""
         wire.check_name(name)
-        request = wire.value_request(name)
+        return self.get_made(name)
+
+    def get_made(self, name: Name) -> bytes | None:
+        """The hit path, for names that `keys.py` made; all of it is here."""
         try:
             link = self._idle.pop()  # one step under the interpreter's lock, so no other is needed
         except IndexError:
             link = self._wait_or_open(fresh=False)
         try:
-            value = link.value(name, request)
-        except ConnectionLost as lost:
-            self.drop(link, lost)
-            return self._get_again(name, request)
-        except BaseException as error:  # an interrupted call, too, leaves replies behind
+            link.send(b"mg %b k v\r\n" % name)
+            data = link.receive(RECEIVE_BYTES)
+            size = len(data) - len(name)
+            head = b"%b%b\r\n" % (VALUE_HEADS[size], name) if size < VALUES_MAX else ()
+            value = data[len(head) : -2] if data.startswith(head) else link.rest(data, name)
+        except BaseException as error:  # noqa: BLE001 - an interrupted call, too, leaves replies behind
             self.drop(link, error)
-            raise
-        self.give_back(link)
+            return self._get_again(name, link.failed(error) if isinstance(error, OSError) else error)
+        if link.epoch == self._epoch and not self._waiting:
+            self._idle.append(link)
+        else:
+            self.give_back(link)
         return value
 
-    def _get_again(self, name: Name, request: bytes) -> bytes | None:
+    def _get_again(self, name: Name, failed: BaseException) -> bytes | None:
         """The server may have restarted while the link lay idle: nothing changes by asking once more."""
+        if not isinstance(failed, ConnectionLost):
+            raise failed
         self._counts.add("reconnected")
         link = self._wait_or_open(fresh=True)
         try:
-            value = link.value(name, request)
+            value = link.value(name, wire.value_request(name))
         except BaseException as error:  # as above
             self.drop(link, error)
             raise

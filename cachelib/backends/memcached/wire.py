@@ -43,12 +43,21 @@ class Wrote(Enum):
     OUT_OF_MEMORY = "out_of_memory"
 
 
-class _More(Enum):
-    MORE = "more"
+VALUES_MAX = 4096
+"""Longer replies are read in the usual way: there it does not show."""
 
 
-MORE = _More.MORE
-"""The answer of `whole_value` where it cannot tell: use a `ReplyReader`."""
+def _value_heads() -> tuple[bytes, ...]:
+    heads = {}
+    for length in range(VALUES_MAX):
+        head = b"VA %d k" % length
+        heads[len(head) + len(b"\r\n") + length + len(b"\r\n")] = head
+    return tuple(heads.get(size) or b"-" * (size + 1) for size in range(VALUES_MAX))
+
+
+VALUE_HEADS = _value_heads()
+"""By the length of a whole reply to `value_request`, without the name in it: what stands before the name if it is a
+value. It can be one only, so nothing is searched for and no length read. Where none is so long, more than it all."""
 
 _REFUSED = {
     b"object too large for cache": Wrote.TOO_LARGE,
@@ -117,19 +126,6 @@ def ttl_seconds(life_ms: int) -> int:
 
 
 # --- replies ---------------------------------------------------------------------------------
-
-
-def whole_value(data: bytes, name: Name) -> bytes | _More | None:
-    """The value in `data` if that is the whole reply to `value_request(name)` and nothing unusual."""
-    end = data.find(b"\r\n")
-    code, _, rest = data[:end].partition(b" ")
-    size, _, flags = rest.partition(b" ")
-    if flags == b"k" + name and code == b"VA" and size.isdigit():
-        if len(data) == end + 4 + int(size) and data.endswith(b"\r\n"):
-            return data[end + 2 : -2]
-    elif code == b"EN" and len(data) == end + 2 and rest in (b"", b"k" + name):
-        return None
-    return MORE
 
 
 def value(reply: Reply, name: Name) -> bytes | None:

@@ -39,7 +39,7 @@ class Link:
 
     __slots__ = (
         *("__weakref__", "_connection", "_greet", "_place", "_socket"),
-        *("_feed", "_gets", "_has_rest", "_poll", "_receive", "_send"),
+        *("_feed", "_gets", "_has_rest", "_poll", "receive", "send"),
     )
 
     def __init__(self, pool: ConnectionPool, place: str, greet: Callable[[Link], None] | None = None) -> None:
@@ -48,23 +48,23 @@ class Link:
         self._greet = greet
         """Told of the connection when it was made, before it is used."""
         self._socket: socket.socket | None = None
-        self._send: Callable[[bytes], Any]
+        self.send: Callable[[bytes], Any]
+        """The socket's own, as is `receive`: for whoever wants nothing in between, and takes `failed` for an error."""
         self._forget()
 
     def one(self, request: bytes) -> object:
         """Ask what has one reply; an error reply is an exception as its value."""
-        try:
-            self._send(request)
-            data = self._receive(RECEIVE_BYTES)
-            self._feed(data)
-            reply = self._gets()
-            if reply is False:
-                reply = self._rest(data)
-        except (OSError, Garbled) as error:
-            raise self._failed(error) from error
-        if self._has_rest():
-            self._nothing_behind()
+        (reply,) = self.many(request, 1)
         return reply
+
+    def reply(self, data: bytes) -> object:
+        """The one reply that begins with what was received, however long it is."""
+        try:
+            found = self._rest(data)
+        except (OSError, Garbled) as error:
+            raise self.failed(error) from error
+        self._nothing_behind()
+        return found
 
     def many(self, request: bytes, replies: int) -> list[object]:
         """Ask what has so many replies, at least one."""
@@ -72,9 +72,9 @@ class Link:
         try:
             while len(found) < replies:
                 reply = self._gets()
-                found.append(reply if reply is not False else self._rest())
+                found.append(reply if reply is not False else self._rest(self.receive(RECEIVE_BYTES)))
         except (OSError, Garbled) as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         self._nothing_behind()
         return found
 
@@ -82,12 +82,12 @@ class Link:
         """`many`, in a conversation beside others (`overlap.py`)."""
         found: list[object] = []
         try:
-            self._send(request)
+            self.send(request)
             sock = self._socket
             assert sock is not None
             while True:
                 await answer(sock, self._connection.socket_timeout)
-                data = self._receive(RECEIVE_BYTES)
+                data = self.receive(RECEIVE_BYTES)
                 if not data:
                     raise self._closed()
                 self._feed(data)
@@ -96,7 +96,7 @@ class Link:
                 if len(found) == replies:
                     break
         except (OSError, Garbled) as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         self._nothing_behind()
         return found
 
@@ -106,19 +106,19 @@ class Link:
 
     def _first(self, request: bytes) -> object:
         try:
-            self._send(request)
-            return self._rest()
+            self.send(request)
+            return self._rest(self.receive(RECEIVE_BYTES))
         except (OSError, Garbled) as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
 
-    def _rest(self, data: bytes = b"?") -> object:
+    def _rest(self, data: bytes) -> object:
         """Receive until a reply is whole. RESP2 has no booleans, so False is hiredis's "not yet"."""
         while data:
-            data = self._receive(RECEIVE_BYTES)
             self._feed(data)
             reply = self._gets()
             if reply is not False:
                 return reply
+            data = self.receive(RECEIVE_BYTES)
         raise self._closed()
 
     def _closed(self) -> ConnectionLost:
@@ -148,7 +148,7 @@ class Link:
         self._poll = poll.poll
         reader = Reader(replyError=DefaultParser.parse_error)
         self._socket = sock
-        self._send, self._receive = sock.sendall, sock.recv
+        self.send, self.receive = sock.sendall, sock.recv
         self._feed, self._gets, self._has_rest = reader.feed, reader.gets, reader.has_data
         if self._greet is not None:
             self._greet(self)
@@ -166,13 +166,14 @@ class Link:
 
     def _forget(self) -> None:
         self._socket = None
-        self._send = self._connect_and_send
+        self.send = self._connect_and_send
 
     def _connect_and_send(self, request: bytes) -> None:
         self.connect()
-        self._send(request)
+        self.send(request)
 
-    def _failed(self, error: Exception) -> CacheUnavailable:
+    def failed(self, error: Exception) -> CacheUnavailable:
+        """What an error of the socket or of hiredis means."""
         if isinstance(error, Garbled):
             return ProtocolError(f"{self._place} sent no RESP ({error}); the connection was dropped")
         if isinstance(error, TimeoutError | BlockingIOError):  # by Python's clock, by the kernel's

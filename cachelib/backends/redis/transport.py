@@ -19,8 +19,9 @@ from redis.connection import ConnectionPool
 
 from cachelib.backends.base import ConnectionLost
 from cachelib.backends.redis.conversation import converse, conversing
-from cachelib.backends.redis.link import Late, Link
+from cachelib.backends.redis.link import RECEIVE_BYTES, Late, Link
 from cachelib.backends.redis.settings import Settings, place_of, pool_of
+from cachelib.backends.redis.shapes import GET_HEADS, VALUE_HEADS, VALUES_MAX
 from cachelib.backends.redis.talks import Talk, plain
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Name
@@ -28,6 +29,7 @@ from cachelib.overlap import place, turn
 from cachelib.proof import Seen, tell
 
 T = TypeVar("T")
+_JOIN = b"".join
 Greet: TypeAlias = Callable[[Link], None]
 """Told of a connection that was just made, before it is used."""
 
@@ -158,24 +160,22 @@ class Transport:
         """The bytes kept for `name`: one round trip, and as little else as can be."""
         lanes = self._lanes
         try:
+            request = _JOIN((GET_HEADS[len(name)], name, b"\r\n"))
             link = lanes.free.pop()
-        except IndexError:
+        except IndexError:  # no such head, or no free connection
             return self._get(lanes, lanes.take(), name)
         try:
-            raw = link.one(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name))
-            if raw is not None and type(raw) is not bytes:
-                plain(raw)
-        except ConnectionLost:
-            # The server closed it while it was idle. Reading twice is harmless; a new one tells how things are.
+            link.send(request)
+            data = link.receive(RECEIVE_BYTES)
+            head = VALUE_HEADS[len(data)] if len(data) < VALUES_MAX else ()
+            raw = data[len(head) : -2] if data.startswith(head) else plain(link.reply(data))
+        except BaseException as error:  # noqa: BLE001 - an interrupted call, too, leaves a reply behind
             lanes.drop(link)
-            return self._get(lanes, self._new_connection(lanes), name)
-        except BaseException:  # an interrupted call, too, leaves a reply behind
-            lanes.drop(link)
-            raise
+            return self._get_again(lanes, name, link.failed(error) if isinstance(error, OSError) else error)
         lanes.free.append(link)
         if lanes.busy:
             lanes.settle()
-        return raw  # type: ignore[return-value]  # looked at above
+        return raw
 
     def converse(self, talk: Talk[T]) -> T:
         """Drive a talk to its end, on one connection."""
@@ -228,10 +228,17 @@ class Transport:
 
     # --- how -----------------------------------------------------------------------------------
 
+    def _get_again(self, lanes: Lanes, name: Name, failed: BaseException) -> bytes | None:
+        """After a `get` that failed on a connection that was free."""
+        if not isinstance(failed, ConnectionLost):
+            raise failed
+        # The server closed it while it was idle. Reading twice is harmless; a new one tells how things are.
+        return self._get(lanes, self._new_connection(lanes), name)
+
     def _get(self, lanes: Lanes, link: Link, name: Name) -> bytes | None:
         """`get` over a connection that was chosen before."""
         try:
-            raw = plain(link.one(pack_command((b"GET", name))))  # type: ignore[arg-type]
+            raw = plain(link.one(_request(name)))
         except BaseException:
             lanes.drop(link)
             raise
@@ -258,6 +265,11 @@ class Transport:
             instance = ""
         if tell(self._watchers, instance):
             self.close()
+
+
+def _request(name: Name) -> bytes:
+    packed: bytes = pack_command((b"GET", name))  # type: ignore[arg-type]
+    return packed
 
 
 def _has_something_to_read(link: Link) -> bool:
