@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.gameday.__main__ import FACTOR, run
+from tests.gameday.__main__ import FACTOR
 from tests.gameday.incidents import SHORT
+from tests.gameday.series import run
 from tests.servers.missing import require
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
