@@ -61,6 +61,10 @@ verify-sessions: $(READY)  ## a million reads of sessions whose tokens go from p
 verify-long: $(READY)  ## millions of strong reads under faults, none stale (VERIFY_READS=15000000, VERIFY_SECONDS, VERIFY_BACKEND); goes on where it stopped
 	$(PY) -m tests.soak.verify_long
 
+.PHONY: verify-levels
+verify-levels: $(READY)  ## hits of every level at size, and bounded reads while the invalidator stands still (LEVELS_SECONDS, LEVELS_KEYS, LEVELS_RATE)
+	$(PY) -m tests.soak.levels
+
 verifier: $(READY)  ## is the verifier to be believed? silent in a million checks, finds ten bugs (VERIFIER_CHECKS, VERIFIER_SECONDS)
 	$(PY) -m tests.verifier $(ARGS)
 

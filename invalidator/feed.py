@@ -120,9 +120,7 @@ class Feed:
             oldest_us=reading.oldest_us,
         )
 
-    def _late(
-        self, hidden: Sequence[Event], polled: Polled, reading: Reading, again: Reading, letter: int
-    ) -> Late:
+    def _late(self, hidden: Sequence[Event], polled: Polled, reading: Reading, again: Reading, letter: int) -> Late:
         visibility = self._looks.visibility
         if visibility is None:
             return Late(letter=letter)

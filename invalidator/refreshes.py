@@ -117,4 +117,3 @@ def _of_lease(item: Item) -> Verdict:
     if not item.lease:
         return "unread"
     return "read" if item.fresh else "unknown"
-

@@ -135,7 +135,6 @@ class Rules:
             reading.problems.append((event, why))
         return found
 
-
     def _refreshed(self, effect: Effect, change: RowChange, reading: Reading) -> Effect:
         made, why = with_image(effect, change, self._image_bytes_max)
         if why is not None:
@@ -156,9 +155,7 @@ def _missing(entity: Entity, change: RowChange) -> list[str]:
     return [column for column in entity.depends_on[change.table] if any(column not in image for image in images)]
 
 
-def rules_from(
-    names: Sequence[str], tables: Sequence[Mapping[str, Any]], image_bytes_max: int = BYTES_MAX
-) -> Rules:
+def rules_from(names: Sequence[str], tables: Sequence[Mapping[str, Any]], image_bytes_max: int = BYTES_MAX) -> Rules:
     """From modules that declare entities and from [[rules]]. Raises `ConfigError`."""
     entities = [entity for name in names for entity in _imported(name)]
     return Rules([*entities, *(_declared(table) for table in tables)], image_bytes_max)

@@ -47,9 +47,7 @@ def hit(cache: Cache, number: int) -> Any:
     return read.value if read.source == "hit" else f"not a hit: {read.source}"
 
 
-def test_change_past_the_library_is_a_hit_where_the_key_was_cached(
-    shop: Shop, cache_url: str, tmp_path: Path
-) -> None:
+def test_change_past_the_library_is_a_hit_where_the_key_was_cached(shop: Shop, cache_url: str, tmp_path: Path) -> None:
     with (
         Cache(cache_url, store=shop.store, entities=[CUSTOMERS]) as cache,
         daemon(shop, tmp_path, cache_url, refresh_watch=0) as running,
