@@ -77,6 +77,11 @@ class Core:
         self.budget = Budget(parts.budget, parts.world)
         self.layout = LayoutView(parts.store, parts.world, parts.metrics.tally("*").note, parts.pool.names)
         self.grounds = Grounds(parts.pool, parts.store, parts.namespace)
+        if parts.l1 is not None and parts.pool.first.asks_replicas:
+            raise ConfigError(
+                "l1= keeps nothing older than what this process wrote, and with replicas=eventual it would:"
+                " take one of them"
+            )
         self.near = Near(parts.l1)
         self.comparer: Comparer | None = None
         self.known: dict[Entity, Known] = {}
@@ -143,7 +148,9 @@ class Core:
         route = way(self.node, layout, self.namespace, entity, self.parts.faces)
         if route is None:
             return None
-        lane = Lane(entity, route, known.tally, self.near.shelf(entity, layout.number), trusts)
+        lagging = any(node.asks_replicas for node in self.node.nodes)  # behind what this process wrote, perhaps
+        shelf = None if lagging else self.near.shelf(entity, layout.number)
+        lane = Lane(entity, route, known.tally, shelf, trusts)
         lane.comparer = self.comparer
         view.lanes[entity] = lane
         return lane

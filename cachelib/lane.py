@@ -109,7 +109,7 @@ def way(pool: Pool, layout: Layout, namespace: str, entity: Entity, faces: Faces
 def _through(node: Node, prefix: bytes, entity: Entity, faces: Faces) -> Route | None:
     """By way of this node. None: what it has may not be served as strong, as far as is known."""
     if not entity.strong:
-        return prefix, node.direct_get, node.breaker
+        return prefix, node.eventual_get, node.breaker
     trust = node.standing.told(entity.name)
     return None if trust is None else (prefix, faces.trusting(node.direct_get, node.standing, trust), node.breaker)
 

@@ -55,6 +55,10 @@ class Node:
         self.capability = backend.capability
         self.direct_get: Callable[[Name], Any] = getattr(backend, "direct_get", backend.get)
         """The hit path's own way to the backend's `get`, past the guard."""
+        through = getattr(backend, "eventual_get", None)
+        self.asks_replicas = through is not None
+        self.eventual_get: Callable[[Name], Any] = through or self.direct_get
+        """`direct_get` of an eventual read: replicas may answer, later than their master."""
         self.breaker = breaker or Breaker()
         self.guard = Guard(f"{self.capability.kind} node{name and f' {name}'}", self.breaker)
         self.standing = Standing(backend, self.guard)

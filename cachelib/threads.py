@@ -158,6 +158,8 @@ class DirectBackend:
         self.direct_get: Callable[[Name], bytes | None] = getattr(backend, "get_made", backend.get)
         """What the hit path calls: no coroutine in between. A backend whose `get` has to look at names, whether they
         can be sent at all, may have a `get_made` that does not: the hit path asks for names of `keys.py` alone."""
+        self.eventual_get = getattr(backend, "eventual_get", None)
+        """The same, for eventual reads, where replicas may answer."""
 
     async def get(self, name: Name) -> bytes | None:
         """See `Backend.get`."""

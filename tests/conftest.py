@@ -21,6 +21,7 @@ from tests.servers.memcached import MemcachedServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.process import Server
 from tests.servers.redis import RedisServer
+from tests.servers.redis_cluster import RedisClusterServers
 
 SERVERS = {"redis_server", "memcached_server", "postgres_server", "kafka_server", "debezium"}
 
@@ -54,6 +55,20 @@ def redis_server() -> Iterator[RedisServer]:
 def memcached_server() -> Iterator[MemcachedServer]:
     with MemcachedServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_servers() -> Iterator[RedisClusterServers]:
+    with RedisClusterServers() as servers:
+        yield servers
+
+
+@pytest.fixture
+def redis_cluster(redis_cluster_servers: RedisClusterServers) -> RedisClusterServers:
+    """The shared cluster, whole and empty, with every replica in step. A failover leaves its roles as they are then."""
+    redis_cluster_servers.mend()
+    redis_cluster_servers.flush()
+    return redis_cluster_servers
 
 
 @pytest.fixture(scope="session")

@@ -13,20 +13,14 @@ from tests.conformance.test_fakeredis import subject_over
 from tests.servers.redis_cluster import RedisClusterServers
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[RedisClusterServers]:
-    with RedisClusterServers() as servers:
-        yield servers
+@pytest.fixture
+def subject(redis_cluster: RedisClusterServers) -> Iterator[Subject]:
+    yield from over(redis_cluster, RedisCluster(redis_cluster.url))
 
 
 @pytest.fixture
-def subject(cluster: RedisClusterServers) -> Iterator[Subject]:
-    yield from over(cluster, RedisCluster(cluster.url))
-
-
-@pytest.fixture
-def awaited(cluster: RedisClusterServers) -> Iterator[Subject]:
-    yield from over(cluster, on_a_loop(AsyncRedisCluster(cluster.url)))
+def awaited(redis_cluster: RedisClusterServers) -> Iterator[Subject]:
+    yield from over(redis_cluster, on_a_loop(AsyncRedisCluster(redis_cluster.url)))
 
 
 def over(cluster: RedisClusterServers, backend) -> Iterator[Subject]:

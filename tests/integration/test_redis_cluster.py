@@ -25,19 +25,9 @@ NAMES = [b"lc/e.t/key:%d" % number for number in range(60)]
 NOTE = b"lc/position/invalidator/log/0"
 
 
-@pytest.fixture(scope="module")
-def servers() -> Iterator[RedisClusterServers]:
-    with RedisClusterServers() as cluster:
-        yield cluster
-
-
 @pytest.fixture
-def cluster(servers: RedisClusterServers) -> RedisClusterServers:
-    for server in servers.servers:
-        server.resume() if server.running else server.start()
-    servers.wait("the cluster is whole", servers.whole)
-    servers.flush()
-    return servers
+def cluster(redis_cluster: RedisClusterServers) -> RedisClusterServers:
+    return redis_cluster
 
 
 @pytest.fixture(params=["sync", "async"])

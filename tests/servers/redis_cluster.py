@@ -95,11 +95,22 @@ class RedisClusterServers:
         with redis.Redis(port=server.port) as client:
             return str(client.info("replication")["role"])
 
+    def having(self, role: str) -> list[RedisServer]:
+        """Those that have this role now."""
+        return [server for server in self.servers if self.role(server) == role]
+
+    def mend(self) -> None:
+        """Everybody runs, every slot is served, every replica is in step."""
+        for server in self.servers:
+            server.resume() if server.running else server.start()
+        self.wait("the cluster is whole", self.whole)
+        self.wait("a replica for each master", lambda: len(self.having("slave")) == self._masters)
+        self.wait("every replica is in step", lambda: all(map(self.in_step, self.having("slave"))))
+
     def flush(self) -> None:
         """Remove every key, of whoever is a master now."""
-        for server in self.servers:
-            if self.role(server) == "master":
-                self.ask(server, "FLUSHALL")
+        for server in self.having("master"):
+            self.ask(server, "FLUSHALL")
 
     def _form(self) -> None:
         first = self.servers[0]
@@ -114,11 +125,12 @@ class RedisClusterServers:
         for master, replica in zip(self.masters, self.replicas, strict=True):
             self.ask(replica, "CLUSTER REPLICATE", self.id_of(master))
         self.wait("the cluster is whole", self.whole)
-        self.wait("every replica is in step", lambda: all(self._in_step(replica) for replica in self.replicas))
+        self.wait("every replica is in step", lambda: all(self.in_step(replica) for replica in self.replicas))
 
     def _knows_all(self, server: RedisServer) -> bool:
         return int(self._info(server)["cluster_known_nodes"]) == len(self.servers)
 
-    def _in_step(self, replica: RedisServer) -> bool:
+    def in_step(self, replica: RedisServer) -> bool:
+        """Its link to its master is up."""
         with redis.Redis(port=replica.port) as client:
             return bool(client.info("replication").get("master_link_status") == "up")

@@ -49,7 +49,7 @@ class Watched:
             self.second = self._stack.enter_context(RedisServer(replicaof=f"{HOST} {self.first.port}"))
             self.sentinel = self._stack.enter_context(SentinelServer(self.first))
             self.wait("the sentinel knows the replica", lambda: len(self._asked("SENTINEL REPLICAS", SERVICE)) == 1)
-            self.wait("the replica is in step", lambda: self._in_step(self.second))
+            self.wait("the replica is in step", lambda: self.in_step(self.second))
         except BaseException:
             self._stack.close()
             raise
@@ -78,6 +78,7 @@ class Watched:
         with redis.Redis(port=self.sentinel.port, decode_responses=True) as client:
             return client.execute_command(*command)
 
-    def _in_step(self, replica: RedisServer) -> bool:
+    def in_step(self, replica: RedisServer) -> bool:
+        """Its link to its master is up."""
         with redis.Redis(port=replica.port) as client:
             return bool(client.info("replication").get("master_link_status") == "up")

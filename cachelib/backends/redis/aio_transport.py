@@ -70,6 +70,8 @@ class AsyncTransport:
     def __init__(self, url: str, settings: Settings, options: dict[str, Any]) -> None:
         self._pool = pool_of(ConnectionPool, url, settings, options)
         self._settings = settings
+        self.pool = self._pool
+        """redis-py's, which makes the connections."""
         self.place = f"redis at {place_of(self._pool.connection_kwargs)}"
         self.lines: PerLoop[object] = PerLoop(self._dial, self.place, wait_ms=settings.wait_ms)
 

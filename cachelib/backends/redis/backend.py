@@ -8,10 +8,15 @@ from typing import Any
 from cachelib.backends.base import Batch, Capability, Results
 from cachelib.backends.redis.aio_transport import AsyncTransport
 from cachelib.backends.redis.clients import AsyncClientTransport, ClientTransport
+from cachelib.backends.redis.direct import Direct
+from cachelib.backends.redis.replicas import AsyncEventualGet, EventualGet, Replicas, without_option
+from cachelib.backends.redis.sentinels import asks_sentinels, async_replicas_behind, replicas_behind, url_of
 from cachelib.backends.redis.settings import Settings
 from cachelib.backends.redis.talks import ITEM, Script, Talks
 from cachelib.backends.redis.transport import Transport
+from cachelib.errors import ConfigError
 from cachelib.model import Answer, Name, Op
+from cachelib.overlap import to_its_end
 from cachelib.policy import LIFE_MS_MAX
 from cachelib.proof import Seen
 
@@ -19,13 +24,29 @@ from cachelib.proof import Seen
 class Redis:
     """A `Backend`: `Redis("redis://host:6379/0", timeout_ms=200)`, or `rediss://`, or `unix:///path`.
 
+    `redis+sentinel://host:port,host:port/service` finds the master by Sentinels; with `?replicas=eventual` behind it
+    replicas answer the hit GET of eventual reads (`replicas.py`).
+
     `settings` are those of `Settings`; `options` go to redis-py's connections as they are (TLS, a
     credential provider, keepalive). Raises `ConfigError` where one of them does not exist.
     """
 
+    _replicas: Replicas | None = None
+    eventual_get: EventualGet | None = None
+    """`get` by way of replicas, for eventual reads; None without `?replicas=eventual`."""
+
     def __init__(self, url: str, *, options: Mapping[str, Any] | None = None, **settings: Any) -> None:
-        chosen = Settings.of(settings)
-        self._over(Transport(url, chosen, dict(options or {})), chosen, ITEM)
+        url, asks_replicas = replicas_of_sentinels(url)
+        chosen, given = Settings.of(settings), dict(options or {})
+        transport = Transport(url, chosen, given)
+        self._over(transport, chosen, ITEM)
+        if asks_replicas:
+
+            async def places(_service: str) -> Sequence[str]:
+                return replicas_behind(transport.pool)
+
+            self._replicas = Replicas(lambda place: Direct(Transport(url_of(url, place), chosen, given)), places)
+            self.eventual_get = EventualGet(self._replicas, lambda _: "", self.get)
 
     @classmethod
     def from_client(cls, client: Any, *, script: Script = ITEM, **settings: Any) -> Redis:
@@ -78,6 +99,8 @@ class Redis:
 
     def close(self) -> None:
         """See `Backend.close`."""
+        if self._replicas is not None:
+            to_its_end(self._replicas.close())
         self._transport.close()
 
 
@@ -103,9 +126,22 @@ class AsyncRedis:
     Each event loop that uses it has one connection, shared by its tasks; close it on each.
     """
 
+    _replicas: Replicas | None = None
+    eventual_get: AsyncEventualGet | None = None
+    """See `Redis.eventual_get`."""
+
     def __init__(self, url: str, *, options: Mapping[str, Any] | None = None, **settings: Any) -> None:
-        chosen = Settings.of(settings)
-        self._over(AsyncTransport(url, chosen, dict(options or {})), chosen, ITEM)
+        url, asks_replicas = replicas_of_sentinels(url)
+        chosen, given = Settings.of(settings), dict(options or {})
+        transport = AsyncTransport(url, chosen, given)
+        self._over(transport, chosen, ITEM)
+        if asks_replicas:
+
+            async def places(_service: str) -> Sequence[str]:
+                return await async_replicas_behind(transport.pool)
+
+            self._replicas = Replicas(lambda place: AsyncTransport(url_of(url, place), chosen, given), places)
+            self.eventual_get = AsyncEventualGet(self._replicas, lambda _: "", self.get)
 
     @classmethod
     def from_client(cls, client: Any, *, script: Script = ITEM, **settings: Any) -> AsyncRedis:
@@ -158,7 +194,17 @@ class AsyncRedis:
 
     async def close(self) -> None:
         """See `Backend.close`."""
+        if self._replicas is not None:
+            await self._replicas.close()
         await self._transport.close()
+
+
+def replicas_of_sentinels(url: str) -> tuple[str, bool]:
+    """See `without_option`; a server that nobody watches has no replicas that would be known."""
+    plain, asked = without_option(url)
+    if asked and not asks_sentinels(url):
+        raise ConfigError("replicas= needs redis+cluster:// or redis+sentinel://, which say where the replicas are")
+    return plain, asked
 
 
 def capability_of(settings: Settings) -> Capability:

@@ -76,6 +76,14 @@ class Cluster:
         place = self._map.owner(slot_of(name)) if self._map is not None else ""
         return self.shard(place) if place else None
 
+    def master_of(self, name: Name) -> str | None:
+        """The place of the name's master as far as is known."""
+        return (self._map.owner(slot_of(name)) or None) if self._map is not None else None
+
+    async def replicas_of(self, master: str) -> Sequence[str]:
+        """The places of a master's replicas, as a server of the cluster knows them now."""
+        return (await self.refresh()).replicas.get(master, ())
+
     async def slots(self) -> SlotMap:
         """The map as it was read last. Raises `CacheUnavailable` where no server tells it."""
         return self._map or await self.refresh()

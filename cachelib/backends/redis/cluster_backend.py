@@ -14,8 +14,9 @@ from cachelib.backends.redis.backend import capability_of
 from cachelib.backends.redis.cluster import Cluster
 from cachelib.backends.redis.cluster_map import place_of
 from cachelib.backends.redis.cluster_talks import ClusterTalks
+from cachelib.backends.redis.direct import Direct
+from cachelib.backends.redis.replicas import AsyncEventualGet, EventualGet, Replicas, without_option
 from cachelib.backends.redis.settings import Settings
-from cachelib.backends.redis.talks import Talk
 from cachelib.backends.redis.transport import Transport
 from cachelib.errors import CacheUnavailable, ConfigError
 from cachelib.model import Answer, Name, Op
@@ -24,32 +25,37 @@ from cachelib.proof import Seen
 
 T = TypeVar("T")
 PORT = 6379
+READ_ONLY = ((b"READONLY",),)
+"""What a replica of a cluster has to be told on each connection."""
 
 
 class RedisCluster:
     """A `Backend` over a Redis Cluster: `RedisCluster("redis+cluster://a:6379,b:6379")`.
 
     One server of it is enough to find the others; several are safer. `options` and settings are those of `Redis`.
+    With `?replicas=eventual` behind the URL, replicas answer the hit GET of eventual reads (`replicas.py`).
     Raises `ConfigError`.
     """
 
     def __init__(self, url: str, *, options: Mapping[str, Any] | None = None, **settings: Any) -> None:
+        url, asks_replicas = without_option(url)
         chosen, way = Settings.of(settings), _Way(url)
         self.capability = capability_of(chosen)
-        self._cluster = Cluster(
-            way.seeds,
-            ClusterTalks(names_per_call=1),
-            lambda place: _Direct(Transport(way.url_of(place), chosen, dict(options or {}))),
-            _sleep,
-            _side_by_side,
-        )
+
+        def dial(place: str) -> Direct:
+            return Direct(Transport(way.url_of(place), chosen, dict(options or {})))
+
+        self._cluster = Cluster(way.seeds, ClusterTalks(names_per_call=1), dial, _sleep, _side_by_side)
         self.overlapping: Overlapping = self._cluster
         """See `Overlapping`."""
+        self._replicas = Replicas(dial, self._cluster.replicas_of, READ_ONLY)
+        self.eventual_get = EventualGet(self._replicas, self._cluster.master_of, self.get) if asks_replicas else None
+        """`get` by way of replicas, for eventual reads; None without `?replicas=eventual`."""
 
     def get(self, name: Name) -> bytes | None:
         """See `Backend.get`: straight to the master that has it, as far as is known."""
         shard = self._cluster.known(name)
-        if isinstance(shard, _Direct):
+        if isinstance(shard, Direct):
             try:
                 return shard.get(name)
             except CacheUnavailable:
@@ -86,6 +92,7 @@ class RedisCluster:
 
     def close(self) -> None:
         """See `Backend.close`."""
+        to_its_end(self._replicas.close())
         to_its_end(self._cluster.close())
 
 
@@ -93,15 +100,18 @@ class AsyncRedisCluster:
     """An `AsyncBackend` over a Redis Cluster; see `RedisCluster`."""
 
     def __init__(self, url: str, *, options: Mapping[str, Any] | None = None, **settings: Any) -> None:
+        url, asks_replicas = without_option(url)
         chosen, way = Settings.of(settings), _Way(url)
         self.capability = capability_of(chosen)
-        self._cluster = Cluster(
-            way.seeds,
-            ClusterTalks(names_per_call=1),
-            lambda place: AsyncTransport(way.url_of(place), chosen, dict(options or {})),
-            asyncio.sleep,
-            _at_once,
-        )
+
+        def dial(place: str) -> AsyncTransport:
+            return AsyncTransport(way.url_of(place), chosen, dict(options or {}))
+
+        self._cluster = Cluster(way.seeds, ClusterTalks(names_per_call=1), dial, asyncio.sleep, _at_once)
+        self._replicas = Replicas(dial, self._cluster.replicas_of, READ_ONLY)
+        through = AsyncEventualGet(self._replicas, self._cluster.master_of, self.get)
+        self.eventual_get = through if asks_replicas else None
+        """See `RedisCluster.eventual_get`."""
 
     async def get(self, name: Name) -> bytes | None:
         """See `Backend.get`."""
@@ -143,6 +153,7 @@ class AsyncRedisCluster:
 
     async def close(self) -> None:
         """See `Backend.close`."""
+        await self._replicas.close()
         await self._cluster.close()
 
 
@@ -170,22 +181,6 @@ class _Way:
             return place_of(found.hostname or "localhost", found.port or PORT)
         except ValueError as cause:
             raise ConfigError(f"{host!r} is no address of a redis: {cause}") from cause
-
-
-class _Direct:
-    """A transport for threads, awaited."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self.get = transport.get
-
-    async def converse(self, talk: Talk[T]) -> T:
-        """See `Shard.converse`."""
-        return await self._transport.conversing(talk)
-
-    async def close(self) -> None:
-        """See `Shard.close`."""
-        self._transport.close()
 
 
 async def _sleep(seconds: float) -> None:

@@ -7,8 +7,9 @@ name counts; the notes alone have a tag in braces, so that each master can be gi
 from __future__ import annotations
 
 from binascii import crc_hqx
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 
 from cachelib.errors import ProtocolError
 from cachelib.model import Name
@@ -33,8 +34,10 @@ def tag_of(slot: int) -> bytes:
 class SlotMap:
     """The place (`host:port`) of each slot's master; "" where nobody has it."""
 
-    def __init__(self, owners: Sequence[str]) -> None:
+    def __init__(self, owners: Sequence[str], replicas: Mapping[str, Sequence[str]] = MappingProxyType({})) -> None:
         self._owners = list(owners)
+        self.replicas = replicas
+        """The places of each master's replicas, by the master's."""
 
     def owner(self, slot: int) -> str:
         """The place of the slot's master."""
@@ -57,16 +60,22 @@ class SlotMap:
 def map_from(reply: object, asked: str) -> SlotMap:
     """The answer to CLUSTER SLOTS. `asked`: whom, as a server may leave its own host out. Raises `ProtocolError`."""
     owners = [""] * SLOTS
+    replicas: dict[str, list[str]] = {}
     try:
-        for first, last, (host, port, *_), *_ in reply:  # type: ignore[attr-defined]
-            text = host.decode() if isinstance(host, bytes) else str(host or "")
-            place = place_of(text or asked.rpartition(":")[0], int(port))
+        for first, last, *servers in reply:  # type: ignore[attr-defined]
+            place, *others = (_place(host, port, asked) for host, port, *_ in servers)
             owners[first : last + 1] = [place] * (last + 1 - first)
+            replicas[place] = others
         if len(owners) != SLOTS:
             raise ValueError("more slots than there are")
     except (TypeError, ValueError, AttributeError) as cause:
         raise ProtocolError(f"redis at {asked} told its slots by {repr(reply)[:80]}: is it a cluster?") from cause
-    return SlotMap(owners)
+    return SlotMap(owners, replicas)
+
+
+def _place(host: object, port: object, asked: str) -> str:
+    text = host.decode() if isinstance(host, bytes) else str(host or "")
+    return place_of(text or asked.rpartition(":")[0], int(port))  # type: ignore[call-overload]
 
 
 def place_of(host: str, port: int) -> str:

@@ -16,6 +16,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnec
 from redis.connection import ConnectionPool
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from cachelib.backends.redis.cluster_map import place_of
 from cachelib.errors import ConfigError
 
 P = TypeVar("P", ConnectionPool, AsyncConnectionPool)
@@ -52,6 +53,30 @@ def sentinel_pool(kind: type[P], url: str, options: Mapping[str, Any]) -> P:
         classes = (AsyncSentinel, AsyncSentinelConnectionPool)
     sentinels, pool = classes
     return cast(P, pool(service, sentinels(hosts, 0, to_sentinels), **to_servers))
+
+
+def replicas_behind(pool: ConnectionPool) -> list[str]:
+    """The places of the service's replicas that the Sentinels hold for alive. Asks them."""
+    found: Any = pool
+    return [place_of(*one) for one in found.sentinel_manager.discover_slaves(found.service_name)]
+
+
+async def async_replicas_behind(pool: AsyncConnectionPool) -> list[str]:
+    """`replicas_behind`, awaited."""
+    found: Any = pool
+    try:
+        replicas = await found.sentinel_manager.discover_slaves(found.service_name)
+    finally:
+        await leave_sentinels(pool)
+    return [place_of(*one) for one in replicas]
+
+
+def url_of(url: str, place: str) -> str:
+    """The URL of one server behind the Sentinels of this one."""
+    parts = urlsplit(url)
+    who, at, _ = parts.netloc.rpartition("@")
+    _, _, database = _named(parts)
+    return f"{parts.scheme.removesuffix('+sentinel')}://{who}{at}{place}/{database}"
 
 
 async def leave_sentinels(pool: AsyncConnectionPool) -> None:

@@ -150,6 +150,8 @@ class Transport:
     def __init__(self, url: str, settings: Settings, options: dict[str, Any]) -> None:
         self._pool = pool_of(ConnectionPool, url, settings, options)
         self._settings = settings
+        self.pool = self._pool
+        """redis-py's, which makes the connections."""
         self.place = f"redis at {place_of(self._pool.connection_kwargs)}"
         self._ask: Callable[[], Talk[str]] | None = None
         self._watchers: list[Seen] = []
