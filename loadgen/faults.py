@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from loadgen.stage import Stage
 from loadgen.visibility import Outage
 
 
-class _Breaker:
+class _Breaker(ABC):
     """A thread that breaks things while the block runs; what goes wrong in it is raised at the end."""
 
     def __init__(self, stage: Stage, said: Callable[[str], None]) -> None:
@@ -44,8 +45,9 @@ class _Breaker:
         except CacheError as error:
             self._error = error
 
+    @abstractmethod
     def _break(self, fleet: Fleet, start_ns: int, end_ns: int) -> None:
-        raise NotImplementedError
+        """What is broken between the start and the end of the load; returns when it is mended."""
 
     def _pause(self, seconds: float) -> bool:
         """Wait; False where the load has ended meanwhile."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from loadgen.herd import HERD_SCHEMA, HerdResult
+from loadgen.page.herd import page_of_herd
 from loadgen.page.report import page_of_run, page_of_search
+from loadgen.page.sizing import page_of_size
+from loadgen.page.trials import page_of_trials
 from loadgen.result import SCHEMA, NotAResult, RunResult, Window, load_result, save_result
 from loadgen.searched import SEARCH_SCHEMA, SearchResult, load_search, save_search
+from loadgen.sizing import SIZE_SCHEMA, SizeResult
+from loadgen.trials import TRIALS_SCHEMA, Trials
 
 COLUMNS = (
     *("at_s", "phase", "invalid", "offered", "achieved", "ended", "errors", "p50_ms", "p99_ms", "max_ms"),
@@ -43,15 +49,39 @@ def save(
 
 def load_any(path: Path) -> RunResult | SearchResult:
     """The record of a run or of a search. Raises `NotAResult`, or `OSError`."""
-    try:
-        kind = msgspec.json.decode(path.read_bytes(), type=_Format).format
-    except msgspec.MsgspecError as error:
-        raise NotAResult(f"{path} is not a record: {error}. Write one with --json") from error
+    kind = _format_of(path)
     if kind == SEARCH_SCHEMA:
         return load_search(path)
     if kind == SCHEMA:
         return load_result(path)
     raise NotAResult(f"{path} is {kind!r}: this program reads {SCHEMA!r} and {SEARCH_SCHEMA!r}")
+
+
+def report_of(path: Path) -> str:
+    """The page of any record. Raises `NotAResult`, or `OSError`."""
+    kind = _format_of(path)
+    if kind not in PAGES:
+        return page_of(load_any(path))
+    record, page = PAGES[kind]
+    try:
+        return page(msgspec.json.decode(path.read_bytes(), type=record))
+    except msgspec.MsgspecError as error:
+        raise NotAResult(f"{path} is a damaged record of {kind!r}: {error}") from error
+
+
+PAGES: dict[str, tuple[type[Any], Callable[[Any], str]]] = {
+    HERD_SCHEMA: (HerdResult, page_of_herd),
+    SIZE_SCHEMA: (SizeResult, page_of_size),
+    TRIALS_SCHEMA: (Trials, page_of_trials),
+}
+"""Of the commands beside `run` and `search`."""
+
+
+def _format_of(path: Path) -> str:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Format).format
+    except msgspec.MsgspecError as error:
+        raise NotAResult(f"{path} is not a record: {error}. Write one with --json") from error
 
 
 class _Format(msgspec.Struct):

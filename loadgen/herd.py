@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -22,8 +23,9 @@ import msgspec
 
 from cachelib import Cache
 from cachelib.errors import CacheError, ConfigError
+from loadgen.engine.summary import host, versions
 from loadgen.histogram import Histogram
-from loadgen.result import Latency
+from loadgen.result import Host, Latency
 from loadgen.servers import HOST, Memcached, Redis, cache_server
 
 now_ns = time.monotonic_ns
@@ -31,6 +33,9 @@ Read: TypeAlias = Callable[[], Any]
 VALUE = "x" * 200
 KEY = "hot"
 TTL_S = 3600
+HERD_SCHEMA = "loadgen-herd/2"
+LOADS_MOST = 2.0
+"""More loads for each loss with leases than this: they did not hold the herd back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +67,21 @@ class HerdSide(msgspec.Struct, frozen=True):
     loads: int
     loads_per_loss: float
     loads_per_loss_max: int
+    by_loss: list[int]
+    """Loads that followed each loss, in order."""
     at_once_max: int
     latency: Latency
     errors: dict[str, int]
 
 
 class HerdResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Both, and the plan."""
+    """Both, and the plan. `started`: ISO 8601, UTC."""
 
-    format: str = "loadgen-herd/1"
+    format: str = HERD_SCHEMA
+    label: str
+    started: str
+    host: Host
+    versions: dict[str, str]
     plan: HerdPlan
     leases: HerdSide
     without: HerdSide
@@ -79,6 +90,11 @@ class HerdResult(msgspec.Struct, frozen=True, kw_only=True):
     def fewer(self) -> float:
         """Loads without leases for each load with them."""
         return self.without.loads / self.leases.loads if self.leases.loads else 0.0
+
+    @property
+    def held(self) -> bool:
+        """Leases held the herd back."""
+        return self.leases.loads_per_loss <= LOADS_MOST
 
 
 class Origin:
@@ -108,6 +124,7 @@ class Origin:
 
 def herd(plan: HerdPlan, said: Callable[[str], None]) -> HerdResult:
     """Both ways, one after the other. Raises `ServerFailed`."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="loadgen-herd-") as folder:
         server = cache_server(plan.backend, Path(folder))
         server.start()
@@ -119,7 +136,15 @@ def herd(plan: HerdPlan, said: Callable[[str], None]) -> HerdResult:
             said(f"without: {without.loads_per_loss:.2f} loads for each loss")
         finally:
             server.stop()
-    return HerdResult(plan=plan, leases=leases, without=without)
+    return HerdResult(
+        label=f"A herd of {plan.readers} readers on {plan.backend}",
+        started=started,
+        host=host(),
+        versions=versions(),
+        plan=plan,
+        leases=leases,
+        without=without,
+    )
 
 
 def _with_leases(plan: HerdPlan, server: Redis | Memcached) -> HerdSide:
@@ -227,6 +252,7 @@ def _measured(plan: HerdPlan, origin: Origin, readers: Sequence[Read], lose: Cal
         loads=loads,
         loads_per_loss=loads / losses,
         loads_per_loss_max=max(origin.by_loss.values(), default=0),
+        by_loss=[origin.by_loss[number] for number in range(1, losses + 1)],
         at_once_max=origin.at_once_max,
         latency=Latency.of(every),
         errors=dict(errors),

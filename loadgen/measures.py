@@ -103,6 +103,8 @@ class Seconds:
                 return float(found.own_missed), None
             case "wrong.values":
                 return float(found.wrong), None
+            case "promises.broken":
+                return float(sum(one.broken for one in found.levels) + found.wrong), None
         return None
 
     def _of_store(self, name: str) -> tuple[float, int | None] | None:

@@ -24,6 +24,7 @@ from loadgen.targets.library_site import LibrarySite
 TIMEOUT_S = 10.0
 OWN_MB_MOST = 64.0
 """Of values: what a server of our own is filled with at most."""
+ONE_LEVEL = {"strong_share": 0.0, "session_share": 0.0, "bounded_share": 0.0}
 
 
 class NotMeasured(CacheError):
@@ -62,7 +63,7 @@ def measure(plan: RunPlan, items: int, advance: Advance) -> ItemCost:
         plan,
         workload=plain,
         trace=trace,
-        target=msgspec.structs.replace(target, kind="library", strong_share=0.0, invalidator=False),
+        target=msgspec.structs.replace(target, kind="library", **ONE_LEVEL, invalidator=False),
         prefill=True,
     )
     space = space_of(own)

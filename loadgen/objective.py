@@ -51,6 +51,7 @@ PLAIN: Final[dict[str, Kind]] = {
     "monotonic.violations": Kind.COUNT,
     "ryw.violations": Kind.COUNT,
     "wrong.values": Kind.COUNT,
+    "promises.broken": Kind.COUNT,
 }
 """Measures of one number. All others are a distribution and a place in it, as `get.p99`."""
 DISTRIBUTIONS: Final = ("vis", "stale.age", "lag")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import structs
 
 from loadgen.checker import (
     ANY_VERSION,
@@ -22,8 +23,9 @@ from loadgen.checker import (
 from loadgen.histogram import Histogram
 from loadgen.history import Flags, Numbers, Reads, Writes
 from loadgen.intervals import design_effect, nines, ratio
+from loadgen.levels import Level, broken_of
 from loadgen.record import ABSENT, STAMP_BITS, How, Source
-from loadgen.result import Consistency, Latency, Nines, Stale, Visibility
+from loadgen.result import Consistency, Latency, LevelFound, Nines, Stale, Visibility
 from loadgen.visibility import visibility
 
 WITHIN_S = (0.1, 1.0, 10.0, 60.0, 300.0, 600.0)
@@ -36,7 +38,7 @@ OLDER = 0
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """`first_version` and `first_stamp`: of each key before the run (0 and `ABSENT`: no row). `strong`: by key.
+    """`first_version` and `first_stamp`: of each key before the run (0 and `ABSENT`: no row). `level`: by key.
     Times are nanoseconds; reads before `from_ns` or after `to_ns` are evidence, and not counted.
     """
 
@@ -45,11 +47,19 @@ class Evidence:
     writes: Writes
     first_version: Numbers
     first_stamp: Numbers
-    strong: Flags
+    level: Numbers
     from_ns: int
     to_ns: int
+    bounded_ns: int = 0
+    """How old a read of a bounded key may be."""
     first_writer: int = 0
     """The lowest writer of this run: lower ones wrote in earlier runs on the same store."""
+
+    @property
+    def strong(self) -> Flags:
+        """By key."""
+        flags: Flags = self.level == Level.STRONG
+        return flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +85,17 @@ def judge(evidence: Evidence) -> Judgement:
     stale = claimed < floor
     since = _superseded(every.where(stale & counted), claimed[stale & counted], promised)
     found = _Found(every.where(counted), claimed[counted], floor[counted], stale[counted], since)
+    backwards = backwards_of_threads(every, claimed) & counted
+    own_missed = _own_missed(every, claimed, writes) & counted
     consistency = Consistency(
         ratio=ratio(int(found.stale.sum()), len(found.reads), design_effect(found.stale, found.reads.key)),
         stale=_by_level_and_source(found, evidence),
         nines=_nines(every, claimed, promised, evidence),
         visibility=_visibility(every, evidence),
-        backwards=int((backwards_of_threads(every, claimed) & counted).sum()),
-        own_missed=int((_own_missed(every, claimed, writes) & counted).sum()),
+        backwards=int(backwards.sum()),
+        own_missed=int(own_missed.sum()),
         wrong=int((_wrong(every, evidence) & counted).sum()),
+        levels=_by_level(found, backwards[counted], own_missed[counted], promised, evidence),
     )
     return Judgement(consistency, found.reads, found.stale)
 
@@ -164,14 +177,33 @@ def _by_level_and_source(found: _Found, evidence: Evidence) -> list[Stale]:
     age[found.stale] = reads.start[found.stale] - found.since
     promised = writes.where(committed_of(writes))
     table: list[Stale] = []
-    for level, of_level in (("eventual", ~evidence.strong[reads.key]), ("strong", evidence.strong[reads.key])):
+    for level in Level:
+        of_level = evidence.level[reads.key] == level
         for source in np.unique(reads.source[of_level]).tolist():
             chosen = of_level & (reads.source == source)
             old = chosen & found.stale
             effect = design_effect(found.stale[chosen], reads.key[chosen])
             share = ratio(int(old.sum()), int(chosen.sum()), effect)
             ages = Latency.of(Histogram.of(age[old]))
-            table.append(Stale(level, _name(source), share, ages, _behind(found, old, promised)))
+            table.append(Stale(level.name.lower(), _name(source), share, ages, _behind(found, old, promised)))
+    return table
+
+
+def _by_level(
+    found: _Found, backwards: Flags, own_missed: Flags, promised: Writes, evidence: Evidence
+) -> list[LevelFound]:
+    reads = found.reads
+    level = evidence.level[reads.key]
+    # What had ended so long before the read began must be seen, whoever wrote it.
+    due = newest_before(promised.key, promised.end, promised.version, reads.key, reads.start - evidence.bounded_ns)
+    beyond = (level == Level.BOUNDED) & (found.claimed < due)
+    table = []
+    for one in Level:
+        of_it = level == one
+        if of_it.any():
+            counts = (int((of_it & what).sum()) for what in (found.stale, backwards, own_missed, beyond))
+            row = LevelFound(one.name.lower(), int(of_it.sum()), *counts)
+            table.append(structs.replace(row, broken=broken_of(row)))
     return table
 
 

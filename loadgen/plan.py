@@ -45,7 +45,15 @@ class TargetPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     fill: bool = True
     """A get of `wire` that finds nothing is followed by a set, as a look-aside cache does."""
     strong_share: Share = 0.0
-    """Of the keys of `library` are read and written as Strong, the others as Eventual."""
+    """Of the keys of `library` are read and written as Strong."""
+    session_share: Share = 0.0
+    """Of the keys are read and written by a session of each thread (of asyncio: of each process)."""
+    bounded_share: Share = 0.0
+    """Of the keys are read as Bounded; the other keys as Eventual."""
+    bounded_ms: Annotated[float, Meta(ge=1)] = 1000.0
+    """How old a bounded read may be."""
+    l1_ms: NotNegative = 0.0
+    """Eventual reads may be served for so long from a copy in the process; 0: there are no copies."""
     behind_share: Share = 0.0
     """Of the sets and deletes of keys that are not strong are plain SQL, behind the library."""
     probes_per_s: NotNegative = 0.0
@@ -53,6 +61,11 @@ class TargetPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     origin_ms: NotNegative = 0.0
     """Every load of the store takes so much longer."""
     invalidator: bool = True
+
+    def __post_init__(self) -> None:
+        shares = self.strong_share + self.session_share + self.bounded_share
+        if shares > 1 + 1e-9:
+            raise ValueError(f"strong, session and bounded shares are together {shares:g}: a key has one level")
 
 
 class Replay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -152,6 +152,18 @@ class Visibility(msgspec.Struct, frozen=True):
     """The resolution: the median time between two looks at one key."""
 
 
+class LevelFound(msgspec.Struct, frozen=True):
+    """Reads of one level: `broken` counts what it promises never to show, `beyond` what was older than the bound."""
+
+    level: str
+    reads: int
+    stale: int
+    backwards: int
+    own_missed: int
+    beyond: int
+    broken: int = 0
+
+
 class Consistency(msgspec.Struct, frozen=True):
     """What the oracle found in the measured seconds."""
 
@@ -166,6 +178,7 @@ class Consistency(msgspec.Struct, frozen=True):
     """Read your writes: a thread read something older than it had itself written."""
     wrong: int
     """Values of other keys, or that nobody wrote."""
+    levels: list[LevelFound] = []
 
 
 class Origin(msgspec.Struct, frozen=True):

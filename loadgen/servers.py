@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -43,7 +44,7 @@ class ServerFailed(CacheError):
     """A server is missing, did not start or did not stop."""
 
 
-class Server:
+class Server(ABC):
     """One child process. It may be killed and started again, with the same command."""
 
     name = "server"
@@ -54,13 +55,13 @@ class Server:
         """What stands in its environment beside ours."""
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> Sequence[str]:
         """The command line."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answers(self) -> bool:
         """Whether it serves; False or `OSError` while it does not."""
-        raise NotImplementedError
 
     @property
     def running(self) -> bool:

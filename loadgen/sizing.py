@@ -21,6 +21,7 @@ from loadgen.workloads.workload import DELETE, INSERT, RMW, SET
 
 HIT_RATIOS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 CHUNK = 200_000
+SIZE_SCHEMA = "loadgen-size/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Choice:
 class SizeResult(msgspec.Struct, frozen=True, kw_only=True):
     """The record of a sizing: `bytes` and `miss` are the curve."""
 
-    format: str = "loadgen-size/1"
+    format: str = SIZE_SCHEMA
     label: str
     backend: str
     workload: str

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cachelib import Entity, Strong
+from cachelib import Bounded, Entity, Strong
 from loadgen.database import Database
+from loadgen.levels import Level
 
 STAMPS = "writer integer not null default 0, seq integer not null default 0"
 
@@ -33,11 +34,22 @@ class Subject:
     """It is also written by plain SQL that the library never sees."""
     filled: tuple[str, ...] = ()
     """Columns that an insert gives values of its own."""
+    session: bool = False
+    """Each thread reads and writes it by a session of its own."""
 
     @property
     def strong(self) -> bool:
         """Its reads promise every write that the library has acknowledged."""
         return self.entity.strong
+
+    @property
+    def level(self) -> Level:
+        """At which it is read."""
+        if self.entity.strong:
+            return Level.STRONG
+        if isinstance(self.entity.consistency, Bounded):
+            return Level.BOUNDED
+        return Level.SESSION if self.session else Level.EVENTUAL
 
 
 @dataclass(frozen=True, slots=True)

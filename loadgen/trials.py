@@ -11,6 +11,7 @@ from cachelib.errors import CacheError, ConfigError
 from loadgen.engine.bench import Bench
 from loadgen.engine.crew import Progress
 from loadgen.engine.site import Advance
+from loadgen.levels import promises_broken
 from loadgen.mishaps import SLOW_ORIGIN_MS, Kind, Mishap
 from loadgen.plan import RunPlan
 from loadgen.result import RunResult
@@ -96,13 +97,8 @@ class RunLost(CacheError):
 
 
 def failures_of(run: RunResult) -> list[str]:
-    """The promises that a run broke: those of strong reads, and that a value is what somebody wrote."""
-    found = run.consistency
-    if found is None:
-        return ["nothing was judged"]
-    stale = sum(one.ratio.part for one in found.stale if one.level == "strong")
-    broken = [(stale, "strong reads were stale"), (found.wrong, "reads returned a wrong value")]
-    return [f"{count} {what}" for count, what in broken if count]
+    """The promises that a run broke; see `promises_broken`."""
+    return ["nothing was judged"] if run.consistency is None else promises_broken(run)
 
 
 def save_trials(path: Path, trials: Trials) -> None:

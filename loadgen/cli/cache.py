@@ -16,14 +16,13 @@ from loadgen.cli.options import debug, plan_from, the_target, the_trace
 from loadgen.herd import HerdPlan, HerdResult, herd
 from loadgen.live import Watch, advance_of
 from loadgen.memory import measure
-from loadgen.objective import Kind, shown
+from loadgen.page.herd import page_of_herd, rows
 from loadgen.page.scale import plain, share, size
 from loadgen.page.sizing import page_of_size
 from loadgen.sizing import SizeResult, size_of
 
 JSON = click.option("--json", "json_path", type=click.Path(path_type=Path), help="Where to write the record.")
-FACTOR = 2.0
-"""More loads for each loss with leases than this: they did not hold the herd back."""
+HTML = click.option("--html", "html_path", type=click.Path(path_type=Path), help="Where to write the report.")
 
 
 @click.command("size")
@@ -34,7 +33,7 @@ FACTOR = 2.0
 @click.option("--requests", default=500_000, type=click.IntRange(1000), help="Drawn for the curve.", show_default=True)
 @click.option("--items", default=10_000, type=click.IntRange(100), help="That are measured.", show_default=True)
 @JSON
-@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Where to write the report.")
+@HTML
 @debug
 def sizing(
     debug: bool, requests: int, items: int, json_path: Path | None, html_path: Path | None, **settings: Any
@@ -85,8 +84,9 @@ def _table(result: SizeResult) -> Table:
 @click.option("--origin-ms", default=100.0, help="A load of the store takes so long.", show_default=True)
 @click.option("--think-ms", default=5.0, help="Between two reads of a reader.", show_default=True)
 @JSON
+@HTML
 @debug
-def stampede(debug: bool, json_path: Path | None, **settings: Any) -> None:
+def stampede(debug: bool, json_path: Path | None, html_path: Path | None, **settings: Any) -> None:
     """Many readers of one hot key that is lost again and again: with leases, and as without them.
 
     Exit code 1 where leases let through more than two loads for each loss.
@@ -97,27 +97,16 @@ def stampede(debug: bool, json_path: Path | None, **settings: Any) -> None:
             result = herd(HerdPlan(**settings), watch.say)
         console.print(_both(result))
         _write(console, json_path, msgspec.json.format(msgspec.json.encode(result), indent=1).decode())
-        held = result.leases.loads_per_loss <= FACTOR
-        verdict = f"{result.fewer:.1f} times fewer loads with leases"
-        console.print(f"{'PASSED' if held else 'FAILED'}: {verdict}", style="bold", highlight=False, soft_wrap=True)
-        sys.exit(PASSED if held else MISSED)
+        _write(console, html_path, page_of_herd(result))
+        verdict = f"{'PASSED' if result.held else 'FAILED'}: {result.fewer:.1f} times fewer loads with leases"
+        console.print(verdict, style="bold", highlight=False, soft_wrap=True)
+        sys.exit(PASSED if result.held else MISSED)
 
 
 def _both(result: HerdResult) -> Table:
-    table = Table(title=f"{result.plan.readers} readers on {result.plan.backend}", title_justify="left")
+    table = Table(title=result.label, title_justify="left")
     for name in ("", "with leases", "without"):
         table.add_column(name, justify="right" if name else "left")
-    a, b = result.leases, result.without
-    for name, x, y in (
-        ("reads", f"{a.reads:,}", f"{b.reads:,}"),
-        ("times the key was lost", f"{a.losses}", f"{b.losses}"),
-        ("loads of the store", f"{a.loads:,}", f"{b.loads:,}"),
-        ("  for each loss", f"{a.loads_per_loss:.2f}", f"{b.loads_per_loss:.2f}"),
-        ("  for a loss, at most", f"{a.loads_per_loss_max}", f"{b.loads_per_loss_max}"),
-        ("  at the same time, at most", f"{a.at_once_max}", f"{b.at_once_max}"),
-        ("read p50", shown(a.latency.p50_ms, Kind.TIME), shown(b.latency.p50_ms, Kind.TIME)),
-        ("read p99", shown(a.latency.p99_ms, Kind.TIME), shown(b.latency.p99_ms, Kind.TIME)),
-        ("errors", str(a.errors or 0), str(b.errors or 0)),
-    ):
-        table.add_row(name, x, y)
+    for row in rows(result.leases, result.without):
+        table.add_row(*row)
     return table

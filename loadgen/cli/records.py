@@ -13,9 +13,8 @@ from rich.table import Table
 from loadgen.cli.ending import MISSED, PASSED, one_sentence
 from loadgen.cli.options import debug
 from loadgen.compare import Change, Compared, compare
-from loadgen.files import load_any, page_of
+from loadgen.files import load_any, report_of
 from loadgen.result import NotAResult, RunResult
-from loadgen.searched import SearchResult
 from loadgen.workloads.workload import presets, workload_of
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -75,9 +74,9 @@ def report(debug: bool, record: Path, html_path: Path | None) -> None:
     """Make the HTML report of a record that --json has written."""
     with one_sentence(debug):
         path = html_path or record.with_suffix(".html")
-        found: RunResult | SearchResult = load_any(record)
+        page = report_of(record)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page_of(found), encoding="utf-8")
+        path.write_text(page, encoding="utf-8")
         Console().print(f"written: {path}", highlight=False, soft_wrap=True)
 
 

@@ -181,7 +181,7 @@ class Crew:
         deadline = time.monotonic() + self._plan.length_s + GRACE_S + REPORT_S
         while any(member.alive and member.heard.done is None for member in self.members):
             if time.monotonic() > deadline:
-                break
+                return self.lost() + self._silent()
             if self.lost():
                 break  # the rest measured a smaller load than was asked: no need to wait for it
             time.sleep(0.02 if self._over else TICK_S)
@@ -196,6 +196,12 @@ class Crew:
         """Workers that ended without their report, in sentences."""
         gone = [member for member in self.members if member.heard.done is None and not member.alive]
         return [f"worker {member.number} was lost: {member.last_words()}" for member in gone]
+
+    def _silent(self) -> list[str]:
+        """Workers that still run and have not reported in all the time there was: what they did nobody knows."""
+        hang = [member for member in self.members if member.heard.done is None and member.alive]
+        after_s = GRACE_S + REPORT_S
+        return [f"worker {member.number} was lost: it did not report within {after_s:g} s" for member in hang]
 
     def progress(self) -> Progress:
         """As of the last beats."""

@@ -66,7 +66,7 @@ def percentile_curves(result: RunResult) -> str:
     for name, operation in sorted(result.operations.items(), key=lambda item: -item[1].achieved):
         for view, latency in (("", operation.latency), (", service", operation.service)):
             if latency.count:
-                curves.append((f"{name}{view}", _curve(latency.histogram)))
+                curves.append((f"{name}{view}", curve_of(latency.histogram)))
     times = [y for _, points in curves for _, y in points]
     highest = max((x for _, points in curves for x, _ in points), default=99.0)
     plot = Plot(
@@ -168,7 +168,8 @@ def _told(one: ProbeLine, name: str, value: float) -> str:
     return f"{one.phase} {plain(one.rate)}/s: {name} {shown}, {one.verdict}" + (f", missed {missed}" if missed else "")
 
 
-def _curve(found: Histogram) -> list[Point]:
+def curve_of(found: Histogram) -> list[Point]:
+    """Percent and milliseconds, as far as there are samples."""
     count = found.count
     return [(at, found.percentile_ms(at)) for at in CURVE if count * (1 - at / 100) >= TAIL]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from loadgen.page import charts
 from loadgen.page.pieces import figure, folded, heading, paragraph, table, tiles, words
 from loadgen.page.scale import milliseconds, percent, plain, share
+from loadgen.page.staleness import staleness
 from loadgen.page.timeline import store_load, timeline
 from loadgen.result import Latency, RunResult
 from loadgen.searched import SearchResult
@@ -76,61 +77,11 @@ def _run(result: RunResult) -> Iterator[str]:
     if result.marks:
         rows = [(f"{mark.at_s:.1f} s", mark.text) for mark in result.marks]
         yield folded("What was marked", words(rows))
-    yield from _staleness(result)
+    yield from staleness(result)
     if result.origin is not None:
         yield heading("What does the store feel?", "Without a cache each read would be a read of the store.")
         yield figure(store_load(result), _store_caption(result))
         yield table(*_store(result))
-
-
-def _staleness(result: RunResult) -> Iterator[str]:
-    found = result.consistency
-    if found is None:
-        return
-    lead = "A read is stale if a newer value had been committed before the read began."
-    yield heading("How old is what readers see?", lead)
-    if found.visibility.lag.count:
-        gap = milliseconds(found.visibility.poll_gap_ms)
-        caption = f"{found.visibility.lag.count:,} changes; looked at every {gap}, which is the resolution."
-        if found.visibility.unseen:
-            caption += f" {found.visibility.unseen:,} changes had not been seen when the run ended."
-        yield figure(charts.visibility_curve(result), caption, "Changes become visible")
-    if any(one.age.count for one in found.stale):
-        caption = f"{found.ratio.part:,} of {found.ratio.whole:,} reads that were checked were stale."
-        yield figure(charts.stale_ages(result), caption, "Age of stale reads")
-    else:
-        most = share(found.ratio.high)
-        yield paragraph(f"None of {found.ratio.whole:,} reads was stale: with 95 %, fewer than {most} are.")
-    if found.nines:
-        yield table(
-            ("stale no later than", "writes", "late", "nines", "could be shown"),
-            [
-                (f"{one.within_s:g} s", f"{one.writes:,}", f"{one.late:,}", f"{one.nines:.1f}", f"{one.resolvable:.1f}")
-                for one in found.nines
-            ],
-        )
-    yield table(
-        ("level, source", "reads", "stale", "share (95 %)", "age p50", "age max", "versions behind"),
-        [
-            (
-                f"{one.level}, {one.source}",
-                f"{one.ratio.whole:,}",
-                f"{one.ratio.part:,}",
-                f"{share(one.ratio.share)} ({share(one.ratio.low)} to {share(one.ratio.high)})",
-                milliseconds(one.age.p50_ms) if one.age.count else "–",
-                milliseconds(one.age.max_ms) if one.age.count else "–",
-                f"{one.behind_max}",
-            )
-            for one in found.stale
-        ],
-    )
-    yield words(
-        (
-            ("went backwards", f"{found.backwards:,} reads were older than what the same thread had read before"),
-            ("own writes missed", f"{found.own_missed:,} reads were older than what the same thread had written"),
-            ("wrong values", f"{found.wrong:,}"),
-        )
-    )
 
 
 def _trust(result: RunResult, search: SearchResult | None = None) -> Iterator[str]:

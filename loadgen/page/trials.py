@@ -11,7 +11,10 @@ from loadgen.page.scale import milliseconds, share
 from loadgen.page.timeline import timeline
 from loadgen.trials import Trial, Trials
 
-HEAD = ("fault", "verdict", "strong reads, stale", "eventual reads, stale", "oldest", "visible p99", "settled after")
+HEAD = (
+    *("fault", "verdict", "strong, session and bounded reads", "broke a promise", "eventual reads, stale"),
+    *("oldest", "visible p99", "settled after"),
+)
 
 
 def page_of_trials(trials: Trials) -> str:
@@ -22,7 +25,9 @@ def page_of_trials(trials: Trials) -> str:
         f"<h1>{escape(trials.label)}</h1>",
         paragraph(verdict, f"verdict {'bad' if failures else 'good'}"),
         heading(
-            "What held, and what did it cost?", "Strong reads must never be stale. Eventual ones may be, for a while."
+            "What held, and what did it cost?",
+            "Strong reads must never be stale, a session's never older than what it has seen or written, bounded ones"
+            " never beyond their bound. Eventual ones may be stale, for a while.",
         ),
         table(HEAD, [cells(one) for one in trials.trials]),
     ]
@@ -34,18 +39,16 @@ def page_of_trials(trials: Trials) -> str:
 def cells(trial: Trial) -> tuple[str, ...]:
     """A row for one fault."""
     found = trial.run.consistency
-    reads, stale, oldest = {"strong": 0, "eventual": 0}, {"strong": 0, "eventual": 0}, 0.0
-    for one in found.stale if found else ():
-        reads[one.level] = reads.get(one.level, 0) + one.ratio.whole
-        stale[one.level] = stale.get(one.level, 0) + one.ratio.part
-        oldest = max(oldest, one.age.max_ms)
+    levels = {one.level: one for one in found.levels} if found else {}
+    oldest = max((one.age.max_ms for one in found.stale), default=0.0) if found else 0.0
     seen = found.visibility.lag if found else None
-    eventual = share(stale["eventual"] / reads["eventual"]) if reads["eventual"] else "–"
+    eventual = levels.pop("eventual", None)
     return (
         trial.fault,
         "broken" if trial.failures else "held",
-        f"{reads['strong']:,}, {stale['strong']:,}",
-        f"{reads['eventual']:,}, {eventual}",
+        ", ".join(f"{levels[name].reads if name in levels else 0:,}" for name in ("strong", "session", "bounded")),
+        f"{sum(one.broken for one in levels.values()):,}",
+        f"{eventual.reads:,}, {share(eventual.stale / eventual.reads)}" if eventual else "–",
         milliseconds(oldest) if oldest else "–",
         milliseconds(seen.p99_ms) if seen and seen.count else "–",
         "never" if trial.settled_s is None else f"{trial.settled_s:.2f} s",

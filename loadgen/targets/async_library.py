@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
 
-from cachelib import AsyncCache, CommitUnknown, StoreError, Unconfirmed
+from cachelib import AsyncCache, AsyncSession, CommitUnknown, StoreError, Unconfirmed
 from cachelib.metrics import READS
 from cachelib.stores import AsyncSqlStore
 from cachelib.stores.base import AsyncLoader, Loaded
@@ -20,7 +20,7 @@ from loadgen.engine.lane import Outcome
 from loadgen.engine.pace import Shift, keys_of, now_ns
 from loadgen.plan import RunPlan
 from loadgen.record import STAMP_BITS, WRONG, How, Result, Status
-from loadgen.targets.library import OUTCOMES, Library
+from loadgen.targets.library import OUTCOMES, Library, l1_of
 from loadgen.targets.origin import note_loads
 from loadgen.targets.reading import begun_row, write_row
 from loadgen.targets.stamped import Behind, Sql, result_of
@@ -52,7 +52,12 @@ class AwaitedLibrary(Library):
         store = _Watched(target.store_url, self)
         with ThreadPoolExecutor(1) as behind:
             cache = AsyncCache(
-                target.cache_url, store=store, entities=entities, namespace=target.namespace, listener=_listen
+                target.cache_url,
+                store=store,
+                entities=entities,
+                namespace=target.namespace,
+                listener=_listen,
+                l1=l1_of(target),
             )
             try:
                 await asyncio.sleep(max(0.0, (start_ns - now_ns()) / 1e9))
@@ -101,7 +106,9 @@ class Calls:
     """What operations do, awaited."""
 
     def __init__(self, library: AwaitedLibrary, cache: AsyncCache, beside: ThreadPoolExecutor) -> None:
-        self._library, self._cache, self._beside = library, cache, beside
+        self._library, self._beside = library, beside
+        session = cache.session() if any(one.session for one in library.subjects) else None
+        self._faces = [session if one.session and session else cache for one in library.subjects]
         self._hand, self._lane = library.hands[0], library.lanes[0]
         self._behind: Behind | None = None
 
@@ -118,16 +125,20 @@ class Calls:
         library, cell = self._library, [int(Outcome.HIT)]
         _heard.set(cell)
         name = library.names[key]
-        value = await self._cache.get(library.entity[key], name)
+        value = await self._faces[library.subject[key]].get(library.entity[key], name)
         if value is not None:
             fits = value["name"] == name
             self._lane.stamp[place] = value["writer"] << STAMP_BITS | value["seq"] if fits else WRONG
+            if library.near is not None and cell[0] == Outcome.HIT:
+                if value is library.near[key]:
+                    return Outcome.LOCAL
+                library.near[key] = value
         return cell[0]
 
     async def _many(self, place: int, keys: list[int]) -> int:
         library, start_ns = self._library, now_ns()
         for subject, names in self._hand.by_subject(keys).items():
-            answers = await self._cache.read_many(library.subjects[subject].entity, names)
+            answers = await self._faces[subject].read_many(library.subjects[subject].entity, names)
             self._hand.note_many(place, subject, answers, (start_ns, now_ns()))
         return Outcome.MANY
 
@@ -142,7 +153,7 @@ class Calls:
                 loop = asyncio.get_running_loop()
                 result = await loop.run_in_executor(self._beside, self._change, subject, named, gone)
             else:
-                result = await self._through(Sql(subject), named, gone=gone)
+                result = await _through(self._faces[number], Sql(subject), named, gone=gone)
         except BaseException:  # cancelled as well: nobody knows whether it was committed
             hand.writes.extend(begun_row(at, how, gone=gone, start_ns=start_ns))
             raise
@@ -154,18 +165,19 @@ class Calls:
         self._behind = self._behind or Behind(self._library.plan.target.store_url)
         return self._behind.change(subject, named, gone=gone)
 
-    async def _through(self, sql: Sql, named: Mapping[str, Any], *, gone: bool) -> Result:
-        """See `stamped.write_through`."""
-        try:
-            async with self._cache.transaction() as tx:
-                changed = (await tx.execute(sql.delete if gone else sql.update, named)).rowcount
-                if not changed and not gone:
-                    changed = (await tx.execute(sql.insert, named)).rowcount
-        except (Unconfirmed, CommitUnknown, StoreError) as error:
-            return result_of(error)
-        if not changed or tx.written is None:
-            return Result(Status.NOTHING)
-        return Result(Status.ACKNOWLEDGED, tx.written.version)
+
+async def _through(face: AsyncCache | AsyncSession, sql: Sql, named: Mapping[str, Any], *, gone: bool) -> Result:
+    """See `stamped.write_through`."""
+    try:
+        async with face.transaction() as tx:
+            changed = (await tx.execute(sql.delete if gone else sql.update, named)).rowcount
+            if not changed and not gone:
+                changed = (await tx.execute(sql.insert, named)).rowcount
+    except (Unconfirmed, CommitUnknown, StoreError) as error:
+        return result_of(error)
+    if not changed or tx.written is None:
+        return Result(Status.NOTHING)
+    return Result(Status.ACKNOWLEDGED, tx.written.version)
 
 
 class _Watched(AsyncSqlStore):

@@ -12,12 +12,12 @@ from threading import Thread, get_ident
 
 import numpy as np
 
-from cachelib import Cache, Read
+from cachelib import L1, Cache, Read
 from cachelib.keys import Key
 from cachelib.metrics import READS
 from loadgen.engine.lane import Call, Lane, Outcome
 from loadgen.engine.pace import Shift, now_ns
-from loadgen.plan import RunPlan
+from loadgen.plan import RunPlan, TargetPlan
 from loadgen.record import ABSENT, STAMP_BITS, WRONG, How, Result, Status
 from loadgen.targets.base import lanes_of, run_threads
 from loadgen.targets.items import Items
@@ -54,8 +54,15 @@ class Library:
         """By thread, where its last read that was not a plain hit came from."""
         self.store = WatchedStore(target.store_url, target.origin_ms)
         entities = [subject.entity for subject in self.subjects]
+        self.near: list[object] | None = [None] * space.total if target.l1_ms else None
+        """With copies in the process: what each key's last read returned. The same object again was such a copy."""
         self.cache = Cache(
-            target.cache_url, store=self.store, entities=entities, namespace=target.namespace, listener=self._listen
+            target.cache_url,
+            store=self.store,
+            entities=entities,
+            namespace=target.namespace,
+            listener=self._listen,
+            l1=l1_of(target),
         )
         self.lanes: Sequence[Lane] = lanes_of(operations, lanes or target.threads, in_order=in_order)
         self.hands = [Hand(self, lane, thread + at) for at, lane in enumerate(self.lanes)]
@@ -99,8 +106,13 @@ class Library:
         self.store.close()
 
 
+def l1_of(target: TargetPlan) -> L1 | None:
+    """What a plan says of copies in the process."""
+    return L1(ttl=target.l1_ms / 1000) if target.l1_ms else None
+
+
 class Hand:
-    """One thread's calls."""
+    """One thread's calls. Keys of the level `SESSION` are read and written by a session of its own."""
 
     def __init__(self, library: Library, lane: Lane, thread: int) -> None:
         self.lane, self.thread = lane, thread
@@ -109,6 +121,8 @@ class Hand:
         self._library = library
         self._random = np.random.default_rng([library.plan.seed, thread, 5])
         self._behind: Behind | None = None
+        session = library.cache.session() if any(one.session for one in library.subjects) else None
+        self._faces = [session if one.session and session else library.cache for one in library.subjects]
         self._cell: list[int] = []
         self._seq = 0
         get = self._getter()
@@ -119,18 +133,23 @@ class Hand:
     def _getter(self) -> Call:
         """A get. Its names are a closure's, because looking them up would cost as much as they do."""
         library, stamps, cell, hit = self._library, self.lane.stamp, self._cell, int(Outcome.HIT)
-        names, entities, read = library.names, library.entity, library.cache.get
+        names, entities, subject, near = library.names, library.entity, library.subject, library.near
+        reads = [face.get for face in self._faces]
 
         def get(place: int, key: int) -> int:
             if not cell:
                 self._begin()
             name = names[key]
-            value = read(entities[key], name)
+            value = reads[subject[key]](entities[key], name)
             if value is not None:
                 stamps[place] = value["writer"] << STAMP_BITS | value["seq"] if value["name"] == name else WRONG
             outcome = cell[0]
             if outcome != hit:
                 cell[0] = hit
+            elif near is not None and value is not None:
+                if value is near[key]:
+                    return Outcome.LOCAL
+                near[key] = value
             return outcome
 
         return get
@@ -144,7 +163,7 @@ class Hand:
         """One call for each entity that the keys are of."""
         library, start_ns = self._library, now_ns()
         for subject, names in self.by_subject(keys).items():
-            answers = library.cache.read_many(library.subjects[subject].entity, names)
+            answers = self._faces[subject].read_many(library.subjects[subject].entity, names)
             self.note_many(place, subject, answers, (start_ns, now_ns()))
         return Outcome.MANY
 
@@ -197,7 +216,7 @@ class Hand:
                 self._behind = self._behind or Behind(library.plan.target.store_url)
                 result = self._behind.change(subject, named, gone=gone)
             else:
-                result = write_through(library.cache, subject, named, gone=gone)
+                result = write_through(self._faces[number], subject, named, gone=gone)
         except Exception as error:
             self.writes.extend(begun_row(at, how, gone=gone, start_ns=start_ns))
             raise error from None

@@ -79,7 +79,6 @@ class LibrarySite:
         from_ns = start_ns + measured_from(plan) * NS
         to_ns = start_ns + int(plan.length_s * NS)
         writes = writes_of(rows_of(heard, "writes", len(WRITE_FIELDS)))
-        strong = np.asarray([subject.strong for subject in self._items.subjects])[self._items.subject]
         judged = judge(
             Evidence(
                 reads=reads_of(rows_of(heard, "reads", len(READ_FIELDS) + 1)),
@@ -87,9 +86,10 @@ class LibrarySite:
                 writes=writes,
                 first_version=self._first[0],
                 first_stamp=self._first[1],
-                strong=strong,
+                level=self._items.level,
                 from_ns=from_ns,
                 to_ns=to_ns,
+                bounded_ns=int(plan.target.bounded_ms * 1e6),
                 first_writer=self._runs * PROCESSES_MAX * THREADS_MAX,
             )
         )

@@ -10,6 +10,7 @@ import numpy as np
 
 from cachelib import Cache
 from loadgen.engine.pace import Shift, now_ns
+from loadgen.levels import Level
 from loadgen.plan import RunPlan
 from loadgen.record import ABSENT, STAMP_BITS, How, Source, Status
 from loadgen.tables import Subject
@@ -47,6 +48,8 @@ class Prober:
         self._seq = 0
         random = np.random.default_rng([rows.plan.seed, thread, 6])
         behind = [key for key in range(rows.items.space.keys) if rows.subjects[rows.subject[key]].behind]
+        # What a bounded read loads for want of a proof is seen whether the cache was told or not.
+        behind = [key for key in behind if rows.subjects[rows.subject[key]].level is not Level.BOUNDED] or behind
         self._keys: list[int] = random.permutation(behind)[:KEYS].tolist()
 
     def run(self, shift: Shift, start_ns: int, end_ns: int) -> None:

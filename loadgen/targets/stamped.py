@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Protocol, TypeAlias
 
-from cachelib import Cache, CommitUnknown, StoreError, Unconfirmed
+from cachelib import Cache, CommitUnknown, Session, StoreError, Unconfirmed
 from cachelib.errors import ConfigError
 from cachelib.metrics import EVENTS, LOADS
 from cachelib.stores import SqlStore
@@ -116,7 +116,7 @@ class Library:
         self._store.close()
 
 
-def write_through(cache: Cache, subject: Subject, named: Mapping[str, Any], *, gone: bool) -> Result:
+def write_through(cache: Cache | Session, subject: Subject, named: Mapping[str, Any], *, gone: bool) -> Result:
     """Update, insert or delete (`gone`) the row of `named["key"]` by a transaction of the library."""
     sql = Sql(subject)
     try:

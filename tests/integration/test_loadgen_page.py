@@ -9,12 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from loadgen.files import report_of
+from loadgen.page.herd import page_of_herd
 from loadgen.page.report import TEMPLATE, page_of_run, page_of_search
-from loadgen.result import Mark
+from loadgen.result import Mark, NotAResult
 from tests.integration.browser import console, look
-from tests.unit.loadgen_results import run, search
+from tests.unit.loadgen_results import herd, run, search
 
-PAGES = {"run": page_of_run(run(fault=True)), "search": page_of_search(search())}
+PAGES = {"run": page_of_run(run(fault=True)), "search": page_of_search(search()), "herd": page_of_herd(herd())}
 
 
 def shown(page: str, tmp_path: Path, *more: str) -> str:
@@ -118,6 +120,22 @@ def test_page_of_a_run_of_which_nothing_is_known() -> None:
     )
     assert "<svg" in page_of_run(bare)
     assert page_of_search(msgspec.structs.replace(search(), probes=[], confirmed=None, rate=0.0, above=None))
+
+
+@pytest.mark.slow
+def test_page_of_a_herd_says_what_leases_spare(tmp_path: Path) -> None:
+    text = words(shown(PAGES["herd"], tmp_path))
+    for answer in ("35.8 times fewer loads with leases", "How many loads does one loss cause?", "without 39.40"):
+        assert answer in text
+
+
+def test_report_is_made_of_the_record_of_a_herd(tmp_path: Path) -> None:
+    record = tmp_path / "herd.json"
+    record.write_bytes(msgspec.json.encode(herd()))
+    assert report_of(record) == PAGES["herd"]
+    record.write_bytes(msgspec.json.encode(herd()).replace(b'"plan"', b'"plam"'))
+    with pytest.raises(NotAResult, match="damaged record of 'loadgen-herd/2'"):
+        report_of(record)
 
 
 def test_invalid_run_says_so_first() -> None:

@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from loadgen.herd import HerdPlan, HerdResult, HerdSide
 from loadgen.histogram import Histogram
 from loadgen.result import (
     Consistency,
     Host,
     Latency,
+    LevelFound,
     Mark,
     Nines,
     Operation,
@@ -154,6 +156,7 @@ def consistency(random: np.random.Generator, reads: int, stale: int, writes: int
         backwards=0,
         own_missed=0,
         wrong=0,
+        levels=[LevelFound("eventual", reads, stale, 0, 0, 0), LevelFound("bounded", 10, 0, 0, 0, 0)],
     )
 
 
@@ -212,4 +215,33 @@ def search(*, found: bool = True, whole: bool = True) -> SearchResult:
         share=0.7,
         probes=probes,
         confirmed=run(rate=4967, seconds=27) if whole else None,
+    )
+
+
+def herd() -> HerdResult:
+    random = np.random.default_rng(5)
+
+    def side(by_loss: list[int], reads: int, slow: float) -> HerdSide:
+        waited = np.where(random.random(reads) < slow, random.uniform(20, 110, reads), random.lognormal(-1, 0.4, reads))
+        loads, most = sum(by_loss), max(by_loss)
+        return HerdSide(
+            reads=reads,
+            losses=len(by_loss),
+            loads=loads,
+            loads_per_loss=loads / len(by_loss),
+            loads_per_loss_max=most,
+            by_loss=by_loss,
+            at_once_max=most,
+            latency=latency(waited),
+            errors={},
+        )
+
+    return HerdResult(
+        label="A herd of 40 readers on redis",
+        started="2026-05-01T12:00:00Z",
+        host=Host("host-1", "Linux 6.1 x86_64", 2, 24_000),
+        versions={"python": "3.11.2"},
+        plan=HerdPlan(),
+        leases=side([1, 1, 1, 1, 2, 1, 1, 1, 1, 1], 60_000, 0.01),
+        without=side([40, 38, 40, 39, 40, 40, 37, 40, 40, 40], 58_000, 0.01),
     )

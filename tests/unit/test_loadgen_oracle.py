@@ -11,12 +11,14 @@ store's row of that moment into the cache. Then, in closed form:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
 
 from loadgen.history import Reads, Writes
 from loadgen.intervals import design_effect, nines, ratio, wilson
+from loadgen.levels import Level
 from loadgen.oracle import Evidence, Judgement, judge
 from loadgen.origin import origin_of
 from loadgen.record import ABSENT, STAMP_BITS, How, Source, Status
@@ -83,7 +85,7 @@ class Stale:
             ),
             first_version=np.ones(self.keys, dtype=np.int64),
             first_stamp=np.zeros(self.keys, dtype=np.int64),
-            strong=np.zeros(self.keys, dtype=np.bool_),
+            level=np.zeros(self.keys, dtype=np.int64),
             from_ns=int(self.warmup_s * NS),
             to_ns=int((self.warmup_s + self.seconds) * NS),
         )
@@ -158,6 +160,8 @@ def case(
     *,
     how: How = How.LIBRARY,
     first_writer: int = 0,
+    level: Level = Level.STRONG,
+    bounded_ms: int = 0,
 ) -> Judgement:
     """Reads: time, thread, stamp. Writes: time, thread, version. Milliseconds; all of key 0, at first of version 1."""
     at = np.asarray([read[0] for read in reads], dtype=np.int64) * 1_000_000
@@ -174,9 +178,10 @@ def case(
             writes=Writes(none, none, stamps, none + how, none, none + Status.ACKNOWLEDGED, versions, ends - 10, ends),
             first_version=np.ones(1, dtype=np.int64),
             first_stamp=np.zeros(1, dtype=np.int64),
-            strong=np.ones(1, dtype=np.bool_),
+            level=np.full(1, level, dtype=np.int64),
             from_ns=0,
             to_ns=10 * NS,
+            bounded_ns=bounded_ms * 1_000_000,
             first_writer=first_writer,
         )
     )
@@ -199,6 +204,33 @@ def test_a_thread_that_goes_back_is_counted() -> None:
 def test_a_strong_read_owes_nothing_to_writes_behind_the_library() -> None:
     assert case([(50, 1, 0)], [(10, 3, 5)], how=How.BEHIND).consistency.ratio.part == 0
     assert case([(50, 1, 0)], [(10, 3, 5)]).consistency.ratio.part == 1
+
+
+def broken(found: Judgement) -> tuple[str, int]:
+    only = found.consistency.levels[0]
+    return only.level, only.broken
+
+
+def test_a_session_promises_what_it_read_and_wrote_and_nothing_of_others() -> None:
+    of_session = partial(case, level=Level.SESSION)
+    others = of_session([(50, 1, 0)], [(10, 2, 5)])
+    assert others.consistency.ratio.part == 1
+    assert broken(others) == ("session", 0)
+    assert broken(of_session([(50, 1, 0)], [(10, 1, 5)])) == ("session", 1)
+    assert broken(of_session([(50, 1, stamp(3, 5)), (60, 1, 0)], [(10, 3, 5)])) == ("session", 1)
+
+
+def test_a_bounded_read_may_miss_what_ended_within_its_bound_and_nothing_older() -> None:
+    bounded = partial(case, level=Level.BOUNDED, bounded_ms=100, how=How.BEHIND)
+    assert broken(bounded([(105, 1, 0)], [(10, 3, 5)])) == ("bounded", 0)
+    assert broken(bounded([(115, 1, 0)], [(10, 3, 5)])) == ("bounded", 1)
+    # Two newer writes: the older of them was due, and it is what was shown.
+    assert broken(bounded([(115, 1, stamp(3, 5))], [(10, 3, 5), (50, 3, 6)])) == ("bounded", 0)
+
+
+def test_an_eventual_read_promises_nothing() -> None:
+    assert broken(case([(50, 1, 0)], [(10, 1, 5)], level=Level.EVENTUAL)) == ("eventual", 0)
+    assert broken(case([(50, 1, 0)], [(10, 1, 5)], level=Level.STRONG)) == ("strong", 1)
 
 
 def test_age_and_versions_behind_are_those_of_the_oldest_missed_write() -> None:

@@ -1,0 +1,112 @@
+"""The page of a herd: what leases spare the store each time that a hot key is lost, and what readers feel of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from loadgen.herd import HerdResult, HerdSide
+from loadgen.page.charts import curve_of
+from loadgen.page.pieces import figure, heading, paragraph, table, tiles
+from loadgen.page.plot import Axis, Plot
+from loadgen.page.report import page
+from loadgen.page.scale import Scale, milliseconds, percent, plain
+
+CAPTION = (
+    "Each mark is one time that the key was lost, and how many loads of the store followed before it was lost again."
+)
+FAIR = (
+    "Without leases is the server's own client: get, and on a miss load and set, as a look-aside cache does it. Both"
+    " ran on the same server, one after the other, with as many readers. Readers of the library are spread over several"
+    " caches, as over processes, since within one process equal loads are joined anyway."
+)
+
+
+def page_of_herd(result: HerdResult) -> str:
+    """The page."""
+    plan, leases, without = result.plan, result.leases, result.without
+    verdict = f"{result.fewer:.1f} times fewer loads with leases"
+    if not result.held:
+        verdict = "Leases did not hold the herd back"
+    parts = [
+        f"<h1>{escape(result.label)}</h1>",
+        paragraph(
+            f"{result.started}, {plan.readers} readers over {plan.caches} caches, {plan.seconds:g} s each way; "
+            f" the key was lost every {plan.lost_s:g} s, a load took {plan.origin_ms:g} ms,"
+            f" readers paused {plan.think_ms:g} ms.",
+            "soft",
+        ),
+        paragraph(f"{verdict}.", f"verdict {'good' if result.held else 'bad'}"),
+        tiles(
+            (
+                ("loads for a loss, with leases", f"{leases.loads_per_loss:.2f}"),
+                ("without", f"{without.loads_per_loss:.2f}"),
+                ("loads at the same time, at most", f"{leases.at_once_max}"),
+                ("without", f"{without.at_once_max}"),
+            )
+        ),
+        heading("How many loads does one loss cause?", "One is ideal: somebody has to load."),
+        figure(loads_by_loss(result), CAPTION),
+        heading("What do the readers feel?", "The axis is in nines: 90, 99 and 99.9 % are equally far apart."),
+        figure(latencies(result), "A read that finds the key lost waits for a load, its own or another's, both ways."),
+        table(("", "with leases", "without"), rows(leases, without)),
+        paragraph(FAIR, "soft"),
+    ]
+    return page(result.label, parts)
+
+
+def loads_by_loss(result: HerdResult) -> str:
+    """Loads that followed each loss."""
+    sides = (("with leases", result.leases.by_loss), ("without", result.without.by_loss))
+    counts = [float(max(1, loads)) for _, by_loss in sides for loads in by_loss]
+    most = max((len(by_loss) for _, by_loss in sides), default=1)
+    plot = Plot(
+        "Loads by loss",
+        "; ".join(f"{name}: at most {max(by_loss, default=0)} for one loss" for name, by_loss in sides),
+        Axis("time that the key was lost", Scale(1, max(2, most)), plain),
+        Axis("loads of the store", Scale.over([1.0, *counts], "log"), plain),
+        height=280,
+    )
+    for series, (name, by_loss) in enumerate(sides):
+        points = [(float(number), float(max(1, loads))) for number, loads in enumerate(by_loss, 1)]
+        plot.line(points, series, name)
+        for (at, _), loads in zip(points, by_loss, strict=True):
+            plot.mark((at, max(1.0, loads)), series, "disc", f"{name}, loss {at:g}: {loads} loads")
+    return plot.svg()
+
+
+def latencies(result: HerdResult) -> str:
+    """Percentiles of reads, both ways."""
+    sides = [("with leases", result.leases), ("without", result.without)]
+    curves = [(name, curve_of(side.latency.histogram)) for name, side in sides if side.latency.count]
+    highest = max((x for _, points in curves for x, _ in points), default=99.0)
+    plot = Plot(
+        "Percentiles of reads",
+        "; ".join(f"{name}: p99 {milliseconds(side.latency.p99_ms)}" for name, side in sides),
+        Axis("percentile", Scale(0, highest, "nines"), percent),
+        Axis("latency", Scale.over([y for _, points in curves for _, y in points], "log"), milliseconds),
+        height=280,
+    )
+    for series, (name, points) in enumerate(curves):
+        plot.line(points, series, name)
+        for at, value in points:
+            if at in (50, 90, 99, 99.9):
+                plot.mark((at, value), series, "disc", f"{name} p{at:g}: {milliseconds(value)}")
+    return plot.svg()
+
+
+def rows(leases: HerdSide, without: HerdSide) -> Iterator[tuple[str, str, str]]:
+    """Name, with, without: as the command prints them as well."""
+    for name, of in (
+        ("reads", lambda one: f"{one.reads:,}"),
+        ("times the key was lost", lambda one: f"{one.losses:,}"),
+        ("loads of the store", lambda one: f"{one.loads:,}"),
+        ("  for each loss", lambda one: f"{one.loads_per_loss:.2f}"),
+        ("  for a loss, at most", lambda one: f"{one.loads_per_loss_max:,}"),
+        ("  at the same time, at most", lambda one: f"{one.at_once_max:,}"),
+        ("read p50", lambda one: milliseconds(one.latency.p50_ms)),
+        ("read p99", lambda one: milliseconds(one.latency.p99_ms)),
+        ("read p99.9", lambda one: milliseconds(one.latency.p999_ms)),
+        ("errors", lambda one: ", ".join(f"{kind} {count:,}" for kind, count in sorted(one.errors.items())) or "0"),
+    ):
+        yield name, of(leases), of(without)
