@@ -29,6 +29,8 @@ from loadgen.workloads.keyspace import KeySpace
 from loadgen.workloads.workload import DELETE, INSERT, MULTIGET, RMW, SCAN, SET
 
 NAP_S = 0.05
+CANCEL_S = 10.0
+"""For what is under way at the end to be rolled back."""
 AT_ONCE = 64
 """Operations under way at a time, for each of the plan's threads: beyond it they wait, as for a pool."""
 _heard: ContextVar[list[int]] = ContextVar("heard")
@@ -83,8 +85,7 @@ class AwaitedLibrary(Library):
             task.add_done_callback(tasks.discard)
         if tasks:
             await asyncio.wait(tasks, timeout=max(0.0, (shift.deadline_ns - now_ns()) / 1e9))
-        for task in tasks:
-            task.cancel()
+        await _end(tasks)
 
     async def _one(self, calls: Calls, place: int, kind: int, key: Any) -> None:
         lane = self._lane
@@ -100,6 +101,15 @@ class AwaitedLibrary(Library):
         """Of this loop's writes."""
         self._seq += 1
         return self._seq
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel what still runs, and wait for it: a connection that is closed under it may leave it waiting for ever."""
+    left = set(tasks)
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=CANCEL_S)
 
 
 class Calls:
