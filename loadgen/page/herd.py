@@ -97,16 +97,20 @@ def latencies(result: HerdResult) -> str:
 
 def rows(leases: HerdSide, without: HerdSide) -> Iterator[tuple[str, str, str]]:
     """Name, with, without: as the command prints them as well."""
-    for name, of in (
-        ("reads", lambda one: f"{one.reads:,}"),
-        ("times the key was lost", lambda one: f"{one.losses:,}"),
-        ("loads of the store", lambda one: f"{one.loads:,}"),
-        ("  for each loss", lambda one: f"{one.loads_per_loss:.2f}"),
-        ("  for a loss, at most", lambda one: f"{one.loads_per_loss_max:,}"),
-        ("  at the same time, at most", lambda one: f"{one.at_once_max:,}"),
-        ("read p50", lambda one: milliseconds(one.latency.p50_ms)),
-        ("read p99", lambda one: milliseconds(one.latency.p99_ms)),
-        ("read p99.9", lambda one: milliseconds(one.latency.p999_ms)),
-        ("errors", lambda one: ", ".join(f"{kind} {count:,}" for kind, count in sorted(one.errors.items())) or "0"),
-    ):
-        yield name, of(leases), of(without)
+    for (name, with_leases), (_, as_without) in zip(_column(leases), _column(without), strict=True):
+        yield name, with_leases, as_without
+
+
+def _column(one: HerdSide) -> list[tuple[str, str]]:
+    return [
+        ("reads", f"{one.reads:,}"),
+        ("times the key was lost", f"{one.losses:,}"),
+        ("loads of the store", f"{one.loads:,}"),
+        ("  for each loss", f"{one.loads_per_loss:.2f}"),
+        ("  for a loss, at most", f"{one.loads_per_loss_max:,}"),
+        ("  at the same time, at most", f"{one.at_once_max:,}"),
+        ("read p50", milliseconds(one.latency.p50_ms)),
+        ("read p99", milliseconds(one.latency.p99_ms)),
+        ("read p99.9", milliseconds(one.latency.p999_ms)),
+        ("errors", ", ".join(f"{kind} {count:,}" for kind, count in sorted(one.errors.items())) or "0"),
+    ]
