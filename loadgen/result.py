@@ -253,9 +253,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     lag: Latency
     windows: list[Window]
     consistency: Consistency | None = None
-    """None: the target has no oracle."""
     origin: Origin | None = None
-    """None: the target has no store."""
+    """None: the target has no store; nor an oracle, of `consistency`."""
     generator: list[Usage]
     servers: dict[str, Usage]
     marks: list[Mark] = []
@@ -269,8 +268,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def hit_ratio(self) -> float:
         """Reads that the cache served (hit or local) of all that were answered; 0 of none."""
-        served = self.sources.get("hit", 0) + self.sources.get("local", 0)
-        return served / total if (total := sum(self.sources.values())) else 0.0
+        total = sum(self.sources.values())
+        return (self.sources.get("hit", 0) + self.sources.get("local", 0)) / total if total else 0.0
 
 
 def save_result(path: Path, result: RunResult) -> None:
