@@ -62,7 +62,7 @@ class Grounds:
             standing = self._pool.of(name).standing
         except CacheUnavailable:
             return NO_GROUND
-        return await standing.strong(self._namespace, entity.name, self._store.now_us)
+        return await standing.strong(self._namespace, entity.name, name, self._store.now_us)
 
     async def _bounded(self, entity: Entity, level: Bounded, where: Where) -> Ground:
         clock = self.clock

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from cachelib.errors import CacheUnavailable, StoreError
 from cachelib.levels import NO_GROUND, Ground, strong_ground
@@ -33,6 +33,20 @@ class Watched(Protocol):
 
     async def read_notes(self, names: Sequence[Name]) -> list[bytes | None]:
         """See `Backend.read_notes`."""
+
+
+class PartStart(Protocol):
+    """Since when a name is where it is, in a node that is several servers."""
+
+    since_us: int | None
+    """The store's clock, asked after the start was met; set by whoever asks it."""
+
+    def holds(self) -> bool:
+        """It still is there, and always was, and the same start of that server answers."""
+
+
+StartOf: TypeAlias = Callable[[Name], Awaitable[PartStart | None]]
+"""What a backend that is several servers has as `start_of`. Raises `CacheUnavailable`."""
 
 
 class Trust:
@@ -62,11 +76,14 @@ class Standing:
     def __init__(self, backend: Watched, guard: AbstractContextManager[None]) -> None:
         self._backend = backend
         self._guard = guard
+        self._start_of: StartOf | None = getattr(backend, "start_of", None)
         self._watching = False
         self.trust: Trust | None = None
 
-    async def strong(self, namespace: str, entity: str, now_us: Callable[[], Awaitable[int]]) -> Ground:
-        """What a strong read stands on. `now_us` asks the store's clock."""
+    async def strong(self, namespace: str, entity: str, name: Name, now_us: Callable[[], Awaitable[int]]) -> Ground:
+        """What a strong read of this name stands on. `now_us` asks the store's clock."""
+        if self._start_of is not None:
+            return await self._part(self._start_of, name, now_us)
         try:
             trust = await self.current()
             if trust is None:
@@ -79,6 +96,20 @@ class Standing:
             return strong_ground(caught_up, trust.since_us, trust.holds)
         except (CacheUnavailable, StoreError):
             return NO_GROUND  # whoever asks them next meets it again, and knows what to do
+
+    async def _part(self, start_of: StartOf, name: Name, now_us: Callable[[], Awaitable[int]]) -> Ground:
+        """Of a node that is several servers: the one that has the name, since it has it. No note speaks of that."""
+        try:
+            with self._guard:
+                start = await start_of(name)
+            if start is None:
+                return NO_GROUND
+            since_us = start.since_us
+            if since_us is None:
+                since_us = start.since_us = await now_us() + 1
+            return strong_ground(False, since_us, start.holds)
+        except (CacheUnavailable, StoreError):
+            return NO_GROUND
 
     async def watermark(self, namespace: str, entity: str, store: str) -> tuple[int | None, Trust | None]:
         """Up to when (the store's clock) every commit is applied on this node, and of which start that holds.

@@ -160,6 +160,8 @@ class DirectBackend:
         can be sent at all, may have a `get_made` that does not: the hit path asks for names of `keys.py` alone."""
         self.eventual_get = getattr(backend, "eventual_get", None)
         """The same, for eventual reads, where replicas may answer."""
+        self.start_of = getattr(backend, "start_of", None)
+        """See `standing.StartOf`."""
 
     async def get(self, name: Name) -> bytes | None:
         """See `Backend.get`."""

@@ -183,20 +183,7 @@ def test_a_dead_cluster_is_unavailable_and_says_so() -> None:
     backend.close()
 
 
-# --- strong reads ----------------------------------------------------------------------------
-
-
-def test_a_strong_read_asks_the_store_whatever_the_cluster_has(cluster: RedisClusterServers, tmp_path: Path) -> None:
-    """A promoted replica may have lost what was acknowledged, and no client would notice."""
-    template = sqlite_template(tmp_path)
-    world = World("sync", cluster.url, f"sqlite:///{template}")
-    try:
-        world.customer(1, "1:0")
-        customers = world.customers(consistency=Strong())
-        cache = world.cache(customers)
-        assert [cache.read(customers, 1).source for _ in range(4)] == ["store"] * 4
-    finally:
-        world.close()
+# --- hits ------------------------------------------------------------------------------------
 
 
 def test_an_eventual_read_is_a_hit(cluster: RedisClusterServers, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class RedisClusterServers:
         while keys := self.ask(source, "CLUSTER GETKEYSINSLOT", slot, 100):
             self.ask(source, "MIGRATE", HOST, target.port, "", 0, 5000, "KEYS", *keys)
         yield
-        for server in (target, source, *self.masters):
+        for server in (target, source, *self.having("master")):
             self.ask(server, "CLUSTER SETSLOT", slot, "NODE", there)
 
     def role(self, server: RedisServer) -> str:
@@ -106,6 +106,11 @@ class RedisClusterServers:
         self.wait("the cluster is whole", self.whole)
         self.wait("a replica for each master", lambda: len(self.having("slave")) == self._masters)
         self.wait("every replica is in step", lambda: all(map(self.in_step, self.having("slave"))))
+
+    def master_port(self, replica: RedisServer) -> int:
+        """The port of its master."""
+        with redis.Redis(port=replica.port) as client:
+            return int(client.info("replication")["master_port"])
 
     def flush(self) -> None:
         """Remove every key, of whoever is a master now."""

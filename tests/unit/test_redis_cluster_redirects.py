@@ -45,6 +45,9 @@ class Server:
         except StopIteration as end:
             return end.value
 
+    def watch(self, ask: Any, seen: Any) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

@@ -503,7 +503,7 @@ def test_an_eventual_read_of_a_strong_entity_needs_none(scene: Scene) -> None:
 def test_a_strong_entity_has_a_hit_path_only_under_a_lease(scene: Scene) -> None:
     core = core_of(scene, STRONG, EVENTUAL)
     standing = core.node.first.standing
-    now(standing.strong("lc", STRONG.name, scene.store.now_us))
+    now(standing.strong("lc", STRONG.name, b"lc/e.t/a", scene.store.now_us))
     assert standing.trust is not None
     standing.trust.caught_up = frozenset((STRONG.name,))
     view = now(core.layout.current())

@@ -4,21 +4,22 @@ The cluster owns where keys live, and says so: MOVED (somewhere else now), ASK (
 TRYAGAIN and CLUSTERDOWN (in a moment). What a server refused was not done, so it may be sent again; what it did not
 answer may have been, and is not. Written once, in coroutines: the face for threads runs them to their end.
 
-A promoted replica may have lost what was acknowledged. So the cluster tells its clients of no server start that they
-could trust: `strong` reads ask the store. To the invalidator it tells one of all masters together.
+A promoted replica may have lost what was acknowledged, so a strong read stands on the start of its slot's master and on
+the slot's coming to it (`cluster_starts.py`). To the invalidator the cluster tells one start of all masters together.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
 from cachelib.backends.base import Batch, Results
 from cachelib.backends.redis.cluster_map import SlotMap, place_of, slot_of, tag_of
 from cachelib.backends.redis.cluster_talks import ClusterTalks, refusal
+from cachelib.backends.redis.cluster_watch import Shard, Watch
 from cachelib.backends.redis.talks import Talk, plain
 from cachelib.errors import CacheError, CacheUnavailable
 from cachelib.model import Answer, Name, Op
@@ -31,16 +32,6 @@ REFRESH_S = 0.5
 """The map is asked for so often at most."""
 SEQUENCE = 20
 """Digits before a note, by which those of several masters are compared."""
-
-
-class Shard(Protocol):
-    """One master."""
-
-    async def converse(self, talk: Talk[T]) -> T:
-        """Drive a talk to its end. Raises `CacheUnavailable`."""
-
-    async def close(self) -> None:
-        """Close its connections."""
 
 
 class Cluster:
@@ -62,6 +53,9 @@ class Cluster:
         self._shards: dict[str, Shard] = {}
         self._map: SlotMap | None = None
         self._asked_at = float("-inf")
+        self._watch = Watch(talks, self._shards, self)
+        self.start_of = self._watch.start_of
+        """See `standing.StartOf`."""
         self._sequence = 0
 
     # --- the map -----------------------------------------------------------------------------
@@ -69,7 +63,10 @@ class Cluster:
     def shard(self, place: str) -> Shard:
         """The way to a place; made once."""
         shard = self._shards.get(place)
-        return shard if shard is not None else self._shards.setdefault(place, self._dial(place))
+        if shard is None:
+            shard = self._shards.setdefault(place, self._dial(place))
+            self._watch.met(place, shard)
+        return shard
 
     def known(self, name: Name) -> Shard | None:
         """Where the name is as far as is known; None: ask."""
@@ -97,11 +94,17 @@ class Cluster:
         failure: CacheUnavailable | None = None
         for place in dict.fromkeys([*(known.masters if known is not None else ()), *self._seeds]):
             try:
-                self._map = await self.shard(place).converse(self._talks.slot_map(place))
-                return self._map
+                return self._taken(await self.shard(place).converse(self._talks.slot_map(place)))
             except CacheUnavailable as error:
                 failure = error
         raise CacheUnavailable(f"no server of the redis cluster tells its slots; the last said: {failure}") from failure
+
+    def _taken(self, slots: SlotMap) -> SlotMap:
+        """Go by this map from now on."""
+        if self._map is not None:
+            self._watch.moved(slots.differing(self._map))
+        self._map = slots
+        return slots
 
     async def _by_place(self, names: Iterable[Name]) -> dict[str, list[int]]:
         slots = await self.slots()
@@ -194,6 +197,8 @@ class Cluster:
         left: list[int] = []
         for at in ats:
             refused = refusal(results[at])
+            if isinstance(refused, AskError):  # MOVED is one, too
+                self._watch.moved([slot_of(names[at])])
             if isinstance(refused, AskError) and not isinstance(refused, MovedError):
                 await self._part(
                     place_of(refused.host, refused.port), [at], lambda one: _alone(asking(one[0])), results
@@ -205,13 +210,14 @@ class Cluster:
                 left.append(at)
             elif isinstance(results[at], CacheUnavailable):
                 before = (await self.slots()).owner(slot_of(names[at]))
-                moved = await self._tried_refresh() and (await self.slots()).owner(slot_of(names[at])) != before
+                moved = await self.tried_refresh() and (await self.slots()).owner(slot_of(names[at])) != before
                 left += [at] if again and moved else []
         if left and not all(isinstance(refusal(results[at]), TryAgainError) for at in left):
-            await self._tried_refresh()
+            await self.tried_refresh()
         return left
 
-    async def _tried_refresh(self) -> bool:
+    async def tried_refresh(self) -> bool:
+        """Read the map anew if anybody tells it."""
         try:
             await self.refresh()
         except CacheUnavailable:

@@ -48,6 +48,8 @@ class RedisCluster:
         self._cluster = Cluster(way.seeds, ClusterTalks(names_per_call=1), dial, _sleep, _side_by_side)
         self.overlapping: Overlapping = self._cluster
         """See `Overlapping`."""
+        self.start_of = self._cluster.start_of
+        """What a strong read of a name stands on; a conversation."""
         self._replicas = Replicas(dial, self._cluster.replicas_of, READ_ONLY)
         self.eventual_get = EventualGet(self._replicas, self._cluster.master_of, self.get) if asks_replicas else None
         """`get` by way of replicas, for eventual reads; None without `?replicas=eventual`."""
@@ -87,7 +89,7 @@ class RedisCluster:
         return to_its_end(self._cluster.instance())
 
     def watch(self, seen: Seen) -> None:
-        """See `Backend.watch`: nothing is told that could be trusted."""
+        """See `Backend.watch`: of all masters together nothing is told; see `start_of`."""
         seen("")
 
     def close(self) -> None:
@@ -109,6 +111,8 @@ class AsyncRedisCluster:
 
         self._cluster = Cluster(way.seeds, ClusterTalks(names_per_call=1), dial, asyncio.sleep, _at_once)
         self._replicas = Replicas(dial, self._cluster.replicas_of, READ_ONLY)
+        self.start_of = self._cluster.start_of
+        """See `RedisCluster.start_of`."""
         through = AsyncEventualGet(self._replicas, self._cluster.master_of, self.get)
         self.eventual_get = through if asks_replicas else None
         """See `RedisCluster.eventual_get`."""

@@ -47,6 +47,10 @@ class SlotMap:
         """A server said that the slot is there now."""
         self._owners[slot] = place
 
+    def differing(self, other: SlotMap) -> list[int]:
+        """The slots that another map has elsewhere."""
+        return [slot for slot, (one, two) in enumerate(zip(self._owners, other._owners, strict=True)) if one != two]
+
     @property
     def masters(self) -> dict[str, int]:
         """Every master that has slots, and the first of them."""

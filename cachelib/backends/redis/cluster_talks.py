@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from cachelib.backends.base import Batch, Results
 from cachelib.backends.redis.cluster_map import SlotMap, map_from
-from cachelib.backends.redis.talks import Talk, Talks
+from cachelib.backends.redis.talks import Talk, Talks, told
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Name
 
@@ -24,6 +24,12 @@ class ClusterTalks(Talks):
         if isinstance(reply, Exception):
             raise CacheUnavailable(f"redis at {asked} does not tell the cluster's slots: {reply}") from reply
         return map_from(reply, asked)
+
+    def start(self) -> Talk[str]:
+        """The start of this master, with the epoch of its slots (`cluster_starts.py`)."""
+        replies = yield [(b"INFO", b"server"), (b"INFO", b"replication"), (b"CLUSTER", b"INFO")]
+        fields = zip(replies, (b"run_id", b"master_replid", b"cluster_my_epoch"), strict=True)
+        return "-".join([told(reply, field) for reply, field in fields])
 
     def get_each(self, names: Sequence[Name]) -> Talk[list[object]]:
         """The reply to GET for each name; a refusal stands in its place."""

@@ -97,7 +97,7 @@ class Talks:
     def instance(self) -> Talk[str]:
         """The run id and the replication id: a restart changes the first, a promotion the second."""
         replies = yield [(b"INFO", b"server"), (b"INFO", b"replication")]
-        return "-".join([_told(replies[0], b"run_id"), _told(replies[1], b"master_replid")])
+        return "-".join([told(replies[0], b"run_id"), told(replies[1], b"master_replid")])
 
     # --- how -----------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ def _unavailable(name: Name, error: Exception) -> CacheUnavailable:
     return unavailable
 
 
-def _told(reply: object, field_name: bytes) -> str:
+def told(reply: object, field_name: bytes) -> str:
     """One field of INFO."""
     if isinstance(reply, dict):  # a client of redis-py has read it
         return str(reply.get(field_name.decode(), ""))
