@@ -1,12 +1,13 @@
 """How long after a commit is its key void in the cache? The invalidator as a process, over its sources.
 
-`python -m tests.bench.visible [--rate 200] [--seconds 15] [--runs 1] [--only kafka]`. One thread commits updates by
-plain SQL, one after the other, each of another key; another looks at the items of those keys in the cache and notes
-when their floor has risen. So a figure is late by up to one look (its median is printed).
+`python -m tests.bench.visible [--rate 200] [--seconds 15] [--warm-up 10] [--runs 1] [--only kafka]`. One thread commits
+updates by plain SQL, one after the other, each of another key; another looks at the items of those keys in the cache
+and notes when their floor has risen. So a figure is late by up to one look (its median is printed).
 
 "kafka" is PostgreSQL, Debezium (poll.interval.ms=5, linger.ms=0), Kafka, the source `kafka`; beside it, on the same
 topic at the same time, a bare consumer of the same client in a process of its own, from the same commits to the
-record in its hands. Of several runs the table has the median of each figure.
+record in its hands. Of several runs the table has the median of each figure. Every run has a Kafka Connect of its own,
+and the first seconds of a JVM are its compiler's: they are the warm-up, and not counted.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ class Run:
     cpu: float = 0.0
     rate: float = 0.0
     bare_s: list[float] = field(default_factory=list)
+
+    def forget(self) -> None:
+        """What was seen in the warm-up."""
+        self.seen_s.clear()
+        self.looks_s.clear()
 
 
 class Watcher:
@@ -153,7 +159,7 @@ def capture(stack: ExitStack, kafka: KafkaServer, postgres: PostgresServer, shop
 
 
 def measure(
-    store_url: str, cache_url: str, rate: float, seconds: float, bus: tuple[KafkaServer, PostgresServer] | None = None
+    store_url: str, cache_url: str, options: argparse.Namespace, bus: tuple[KafkaServer, PostgresServer] | None = None
 ) -> Run:
     run = Run()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -173,9 +179,12 @@ def measure(
         watcher.start()
         thread = threading.Thread(target=watcher.watch)
         thread.start()
+        _commit(shop, watcher, options.rate, options.warm_up, "w")
+        until(watcher.idle)
+        run.forget()
         process = psutil.Process(daemon.process.pid if daemon.process else 0)
         process.cpu_percent()
-        run.rate, committed = _commit(shop, watcher, rate, seconds)
+        run.rate, committed = _commit(shop, watcher, options.rate, options.seconds)
         run.cpu = process.cpu_percent()
         deadline = time.monotonic() + GIVE_UP_S
         while not watcher.idle() and time.monotonic() < deadline:
@@ -188,18 +197,21 @@ def measure(
     return run
 
 
-def _commit(shop: Shop, watcher: Watcher, rate: float, seconds: float) -> tuple[float, dict[str, float]]:
+def _commit(
+    shop: Shop, watcher: Watcher, rate: float, seconds: float, mark: str = ""
+) -> tuple[float, dict[str, float]]:
+    """The rate that was reached, and when each was committed, by the value it set: `mark` and its number."""
     raw = shop.engine.raw_connection()
     cursor = raw.cursor()
-    mark = "?" if shop.url.startswith("sqlite") else "%s"
+    arg = "?" if shop.url.startswith("sqlite") else "%s"
     began_s, number, committed = time.perf_counter(), 0, {}
     while (now_s := time.perf_counter()) - began_s < seconds:
         due_s = began_s + number / rate
         if now_s < due_s:
             time.sleep(due_s - now_s)
-        cursor.execute(f"update customers set tier = {mark} where id = {mark}", (str(number), number % KEYS))
+        cursor.execute(f"update customers set tier = {arg} where id = {arg}", (f"{mark}{number}", number % KEYS))
         raw.commit()
-        committed[str(number)] = time.perf_counter()
+        committed[f"{mark}{number}"] = time.perf_counter()
         watcher.committed(number % KEYS)
         number += 1
     raw.close()
@@ -210,11 +222,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=200)
     parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--warm-up", type=float, default=10)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--only", default="sqlite,postgresql,kafka")
     options = parser.parse_args()
     heads = ("commits/s", "p50 ms", "p90", "p99", "max", "lost", "cpu %", "look ms")
-    print(f"{'store -> cache':<24}" + "".join(f"{head:>10}" for head in heads), flush=True)
+    print(f"{'store -> cache':<28}" + "".join(f"{head:>10}" for head in heads), flush=True)
     with ExitStack() as stack:
         postgres = stack.enter_context(PostgresServer())
         nodes = stack.enter_context(RedisServer()), stack.enter_context(MemcachedServer())
@@ -235,10 +248,10 @@ def _run(
     node.flush()  # positions of another store would make everything void
     with tempfile.TemporaryDirectory() as folder:
         if kind == "sqlite":
-            return measure(f"sqlite:///{folder}/shop.db", node.url, options.rate, options.seconds)
+            return measure(f"sqlite:///{folder}/shop.db", node.url, options)
         database = postgres.create_database("visible")
         bus = (kafka, postgres) if kafka is not None else None
-        found = measure(postgres.url_of(database), node.url, options.rate, options.seconds, bus)
+        found = measure(postgres.url_of(database), node.url, options, bus)
         postgres.drop_database(database)
         return found
 
@@ -254,7 +267,11 @@ def _print(what: str, runs: Sequence[Run]) -> None:
         _line("  p50 of each run", [f"{one[0]:.1f}" for one in shown])
         _line("  p99 of each run", [f"{one[2]:.1f}" for one in shown])
     if runs[0].bare_s:
-        _line("  a bare consumer", ["", *_medians([_figures(run.bare_s) for run in runs])])
+        bare = [_figures(run.bare_s) for run in runs]
+        _line("  a bare consumer", ["", *_medians(bare)])
+        ratios = [one[0] / other[0] for one, other in zip(shown, bare, strict=True)]
+        _line("  p50 over its, of each run", [f"{ratio:.2f}" for ratio in ratios])
+        print(f"  median of these: {statistics.median(ratios):.2f}", flush=True)
 
 
 def _figures(seconds: Sequence[float]) -> list[float]:
@@ -267,7 +284,7 @@ def _medians(shown: Sequence[Sequence[float]]) -> list[str]:
 
 
 def _line(what: str, cells: Sequence[str]) -> None:
-    print(f"{what:<24}" + "".join(f"{cell:>10}" for cell in cells), flush=True)
+    print(f"{what:<28}" + "".join(f"{cell:>10}" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":
