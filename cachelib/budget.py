@@ -7,8 +7,6 @@ between the readers and the store.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from cachelib.errors import StoreBudgetExceeded
 from cachelib.policy import StoreBudget, duration_ms
@@ -38,6 +36,23 @@ class Rate:
         return (need - self._saved) / self._per_s
 
 
+class Spending:
+    """See `Budget.spend`."""
+
+    __slots__ = ("_budget", "_count", "_until")
+
+    def __init__(self, budget: Budget, count: int, until: float | None) -> None:
+        self._budget = budget
+        self._count = count
+        self._until = until
+
+    async def __aenter__(self) -> None:
+        await self._budget.enter(self._count, self._until)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._budget.leave()
+
+
 class Budget:
     """The budget of one cache."""
 
@@ -48,18 +63,27 @@ class Budget:
         self._gate = world.gate(policy.at_once)
         self._rate = Rate(policy.per_s, time.monotonic()) if policy.per_s else None
 
-    @asynccontextmanager
-    async def spend(self, count: int, until: float | None = None) -> AsyncIterator[None]:
-        """Hold a place for one load of `count` keys, waited for until then. Raises `StoreBudgetExceeded`."""
-        last = time.monotonic() + self._wait_s
+    def spend(self, count: int, until: float | None = None) -> Spending:
+        """`async with`: a place for one load of `count` keys, waited for until then. Raises `StoreBudgetExceeded`."""
+        return Spending(self, count, until)
+
+    async def enter(self, count: int, until: float | None) -> None:
+        """Take a place; `leave` it."""
+        now = time.monotonic()
+        last = now + self._wait_s
         last = last if until is None else min(until, last)
-        if not await self._gate.enter(last - time.monotonic()):
+        if not await self._gate.enter(last - now):
             raise self._exceeded()
-        try:
-            await self._pace(count, last)
-            yield
-        finally:
-            self._gate.leave()
+        if self._rate is not None:
+            try:
+                await self._pace(count, last)
+            except BaseException:
+                self._gate.leave()
+                raise
+
+    def leave(self) -> None:
+        """The load has ended."""
+        self._gate.leave()
 
     async def _pace(self, count: int, last: float) -> None:
         while self._rate is not None:

@@ -96,9 +96,9 @@ class Call:
                 tally.add(LOADS, "outcome", "failed", len(keys))
                 raise LoadFailed(f"loading {_some(keys)} failed: {type(cause).__name__}: {cause}") from cause
             tally.load_seconds.add(time.monotonic() - began)
-        found = sum(row.found for row in loaded)
-        for outcome, times in (("found", found), ("absent", len(keys) - found)):
-            tally.add(LOADS, "outcome", outcome, times)
+        found = sum([row.found for row in loaded])
+        tally.add(LOADS, "outcome", "found", found)
+        tally.add(LOADS, "outcome", "absent", len(keys) - found)
         return loaded
 
     async def join(self, name: Name, ms: int) -> Landing:

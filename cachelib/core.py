@@ -195,7 +195,9 @@ class Core:
         if near is not None:
             return near
         plan = await self.plan(view, known.entity, key, text, level, history)
-        found = await self._look(plan, known, raw, level) or await read(self.call(known, until), plan)
+        found, vacant = await self._look(plan, known, raw, level)
+        if found is None:
+            found = await read(self.call(known, until), plan, vacant)
         return found if plan.record is None else plan.record(found)
 
     async def view(self, entity: Entity, level: Level) -> View:
@@ -220,23 +222,26 @@ class Core:
         beside = view.layout.gutter(self.namespace, entity.name, text) if gutter_ms else None
         return plan_of(entity, key, names, view.layout.mode(entity.name), level, ground, (beside, gutter_ms))
 
-    async def _look(self, plan: ReadPlan, known: Known, raw: Raw, level: Level) -> Found | None:
-        """The hit path, for calls that did not come through a lane, and for what a lane cannot say of its answer."""
+    async def _look(self, plan: ReadPlan, known: Known, raw: Raw, level: Level) -> tuple[Found | None, bool]:
+        """The hit path, for calls that did not come through a lane, and for what a lane cannot say of its answer.
+
+        Besides, whether there seems to be nothing.
+        """
         if not may_look(plan):
-            return None
+            return None, False
+        asked = isinstance(raw, NotAsked)
         if isinstance(raw, NotAsked):
             try:
                 raw = await self.node.get(plan.name)
             except CacheUnavailable:
-                return None  # the steps will meet it again, and know what to do
-        elif plan.strong:
-            raw = None  # it may be of another start of the server than the one that the plan stands on
-        found = hit(raw, plan)
+                return None, False  # the steps will meet it again, and know what to do
+        # What a lane was answered may be of another start of the server than the one that the plan stands on.
+        found = None if raw is None or (plan.strong and not asked) else hit(raw, plan)
         if found is None:
             known.tally.note("miss")
         elif self.comparer is not None and raw is not None:
             self.comparer.offer(known.entity, plan.key, raw, level)
-        return found
+        return found, raw is None
 
     # --- by hand -----------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from cachelib.model import (
+    NO_ITEM,
     Answer,
     BelowFloor,
     Claim,
@@ -64,7 +65,7 @@ def apply(item: Item | None, op: Op, now_ms: int) -> State:
         case Revoke():
             return _revoke(item, op, now_ms)
         case Claim():
-            return _grant(item or Item(), op.token, op.hold_ms, now_ms), Claimed()
+            return _grant(item or NO_ITEM, op.token, op.hold_ms, now_ms), Claimed()
         case Release():
             return _release(item, op)
         case _:
@@ -101,7 +102,7 @@ def may_serve_stale(item: Item, now_ms: int) -> bool:
 
 def _get(item: Item | None, op: Get, now_ms: int) -> State:
     if item is None:
-        return _grant(Item(), op.token, op.hold_ms, now_ms), Leased(op.token, Item())
+        return _grant(NO_ITEM, op.token, op.hold_ms, now_ms), Leased(op.token, NO_ITEM)
     if serves(item, op.requirement) and not refresh_due(item, now_ms):
         return item, Hit(item)
     if leased(item, now_ms):
@@ -207,9 +208,10 @@ def _release(item: Item | None, op: Release) -> State:
 
 
 def _grant(item: Item, token: int, hold_ms: int, now_ms: int) -> Item:
-    granted = item.but(lease=token, lease_until_ms=now_ms + min(hold_ms, LEASE_MS_MAX))
+    until_ms = now_ms + min(hold_ms, LEASE_MS_MAX)
     # What is fresh keeps its end: else refreshes that fail, one after another, would serve it for ever.
-    return granted if item.fresh else _live(granted, LEASE_LIVES * hold_ms, now_ms)
+    ends_ms = item.expires_ms if item.fresh else max(item.expires_ms, now_ms + LEASE_LIVES * hold_ms)
+    return item.but(lease=token, lease_until_ms=until_ms, expires_ms=ends_ms)
 
 
 def _stale(item: Item, stale_ttl_ms: int, now_ms: int) -> Item:

@@ -144,7 +144,10 @@ class Tally:
         if counter is None:
             with _guard:
                 counter = self.counters.setdefault(at, Counter())
-        counter.steps(times)
+        if times == 1:
+            counter.step()
+        else:
+            counter.steps(times)
         if self._listener is not None:
             self._listener(metric, self.entity, {label: value})
 

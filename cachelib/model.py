@@ -96,6 +96,8 @@ class Requirement:
     min_as_of_us: int | None = None
 
 
+NO_ITEM = Item()
+"""What a key holds of which nothing is kept."""
 ANY = Requirement()
 
 # --- operations ------------------------------------------------------------------------------
@@ -109,6 +111,8 @@ class Get:
     hold_ms: int
     """How long the lease is held before another reader may take it."""
     requirement: Requirement = ANY
+    vacant: bool = False
+    """There was nothing a moment ago: a guess, by which a backend may choose its way; the answer is the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,8 +101,8 @@ class ReadPlan:
         return self.stale and not self.strong and self.requirement == self.also == ANY
 
 
-async def read(port: Port, plan: ReadPlan) -> Found:
-    """One read at any level, after the hit path found nothing to return."""
+async def read(port: Port, plan: ReadPlan, vacant: bool = False) -> Found:
+    """One read at any level, after the hit path found nothing to return; `vacant`: it found nothing at all."""
     moving = len(plan.names) > 1
     if plan.mode is not Mode.ON or (plan.strong and moving) or not plan.proven:  # I13
         return await _read_around(port, plan)
@@ -111,7 +111,7 @@ async def read(port: Port, plan: ReadPlan) -> Found:
         if joined is not None:
             return joined
     try:
-        return await _read_through(port, plan)
+        return await _read_through(port, plan, vacant)
     except CacheUnavailable:
         return await _without_cache(port, plan)
 
@@ -129,10 +129,11 @@ async def _join(port: Port, plan: ReadPlan) -> Found | None:
     return replace(_found(plan, item, "joined"), kept=landing.source == "filled")
 
 
-async def _read_through(port: Port, plan: ReadPlan) -> Found:
+async def _read_through(port: Port, plan: ReadPlan, vacant: bool) -> Found:
     waited, pause, repaired = 0, float(FIRST_WAIT_MS), False
     while True:
-        answer = await _look(port, plan, port.nonce())
+        answer = await _look(port, plan, Get(port.nonce(), plan.pace.hold_ms, plan.requirement, vacant))
+        vacant = False
         match answer:
             case Hit(item):
                 if not plan.holds():  # a server that came back with old data may have answered
@@ -168,14 +169,14 @@ async def _read_through(port: Port, plan: ReadPlan) -> Found:
                 raise _unexpected(other)
 
 
-async def _look(port: Port, plan: ReadPlan, token: Token) -> Answer:
+async def _look(port: Port, plan: ReadPlan, get: Get) -> Answer:
     try:
-        return await port.execute(plan.name, Get(token, plan.pace.hold_ms, plan.requirement))
+        return await port.execute(plan.name, get)
     except CacheError:
         raise
     except BaseException:
         # Cancelled while the answer was on its way: it may have been the lease.
-        port.abandon(plan.name, Release(token))
+        port.abandon(plan.name, Release(get.token))
         raise
 
 

@@ -44,12 +44,12 @@ class ThreadGate:
 
 
 class ThreadFlight:
-    """One load under way."""
+    """One load under way. `landed`: set when it has landed; made by the first who waits for that."""
 
     __slots__ = ("landed", "landing")
 
     def __init__(self) -> None:
-        self.landed = threading.Event()
+        self.landed: threading.Event | None = None
         self.landing: Landing = None
 
 
@@ -77,15 +77,16 @@ class ThreadFlights:
     def land(self, name: Name, flight: Any, landing: Landing) -> None:
         """See `Flights.land`."""
         flight.landing = landing
-        with self._lock:
+        with self._lock:  # who joins makes the event under it, so either sees the other
             if self._flights.get(name) is flight:
                 del self._flights[name]
-        flight.landed.set()
+        if flight.landed is not None:
+            flight.landed.set()
 
     async def join(self, name: Name, timeout_s: float) -> Landing:
         """See `Flights.join`."""
         flight = self._under_way(name)
-        return flight.landing if flight is not None and flight.landed.wait(timeout_s) else None
+        return flight.landing if flight is not None and self._landed(name, flight).wait(timeout_s) else None
 
     async def wait(self, name: Name, timeout_s: float) -> None:
         """See `Flights.wait`."""
@@ -93,7 +94,15 @@ class ThreadFlights:
         if flight is None:
             time.sleep(timeout_s)
         else:
-            flight.landed.wait(timeout_s)
+            self._landed(name, flight).wait(timeout_s)
+
+    def _landed(self, name: Name, flight: ThreadFlight) -> threading.Event:
+        with self._lock:
+            if flight.landed is None:
+                flight.landed = threading.Event()
+                if self._flights.get(name) is not flight:  # it has landed meanwhile
+                    flight.landed.set()
+            return flight.landed
 
     def _under_way(self, name: Name) -> ThreadFlight | None:
         return self._flights.get(name) if self._pid == os.getpid() else None

@@ -220,7 +220,7 @@ def _ops(version: Version, floor: Version, lease: Token) -> st.SearchStrategy[Op
     changes = st.sampled_from(("create", "update", "delete"))
     put = {"version": versions, "change": changes, "stale_ttl_ms": _STALE, "token": or_none}
     return st.one_of(
-        st.builds(Get, tokens, _HOLD, _requirements(versions)),
+        st.builds(Get, tokens, _HOLD, _requirements(versions), st.booleans()),
         st.builds(Fill, or_none, contents(), st.just(0) | versions, **_LIVES),
         st.builds(Put, contents(), **put, **_LIVES),
         st.builds(RaiseFloor, versions, changes, _STALE, _STALE),

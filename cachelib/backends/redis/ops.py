@@ -22,6 +22,7 @@ from typing import assert_never
 from cachelib.envelope import decode
 from cachelib.errors import DecodeError, ProtocolError
 from cachelib.model import (
+    NO_ITEM,
     Answer,
     BelowFloor,
     Claim,
@@ -30,7 +31,6 @@ from cachelib.model import (
     Get,
     Held,
     Hit,
-    Item,
     Leased,
     LeaseLost,
     Name,
@@ -119,7 +119,7 @@ def _answer(code: int, body: bytes, op: Op, now_ms: int) -> Answer:
     if code == _HIT:
         return Hit(decode(body))
     if code == _LEASED and isinstance(op, Get):
-        return Leased(op.token, decode(body) if body else Item())
+        return Leased(op.token, decode(body) if body else NO_ITEM)
     if code == _HELD:
         item = decode(body)
         return Held(item.lease_until_ms - now_ms, item)
