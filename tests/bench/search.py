@@ -103,9 +103,8 @@ def measure(kind: str, backend: str, times: int) -> dict[str, Any]:
             found.append(search_once(bench, case, plan, ceiling, number))
             took.append(time.monotonic() - began)
             print(f"{number + 1}: {found[-1].says} ({len(found[-1].probes)} probes, {took[-1]:.0f} s)", flush=True)
-        rate = median(one.rate for one in found)
-        wanted = parse(case.objective)
-        at = {share: held(bench, plan, wanted, share * rate) for share in (1.0, BEYOND)}
+        rate, wanted = median(one.rate for one in found), parse(case.objective)
+        at = {share: held(bench, plan, wanted, share * rate) if rate else (0, 0) for share in (1.0, BEYOND)}
     return {
         "target": kind,
         "backend": backend,
