@@ -69,7 +69,7 @@ def test_names_are_not_markup(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ["run", "search", "herd"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_is_drawn_in_light_and_dark(page: str, scheme: str, tmp_path: Path) -> None:
     file, picture = tmp_path / "report.html", tmp_path / f"{scheme}.png"
