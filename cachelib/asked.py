@@ -58,7 +58,8 @@ def key_of(entity: Entity, key: Key, named: Mapping[str, Any]) -> Key:
         return entity.template.plain(named)
     if named:
         raise BadKey(f"{entity!r}: give the key or its fields by name, not both ({key!r} and {dict(named)!r})")
-    return entity.template.plain(key) if isinstance(key, Mapping) else key
+    # A mapping is asked for last: to find out that a key is none takes longer than all else here.
+    return entity.template.plain(key) if type(key) not in _PLAIN and isinstance(key, Mapping) else key
 
 
 def keys_of(entity: Entity, keys: Iterable[Key]) -> list[Key]:

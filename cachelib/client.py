@@ -153,7 +153,7 @@ class Cache:
                             lane.breaker.failed_at(now_ms())
                             raw = None  # asked, and nothing came
                         if raw is not None:
-                            value = lane.value(raw, time.time() * 1000)
+                            value = lane.value(raw, began * 1000 + lane.skew_ms)
                             if value is not DOUBT:  # else the steps know what to do about it
                                 if not lane.hit() & HIT_SAMPLE:
                                     lane.sampled(key, raw, time.monotonic() - began)

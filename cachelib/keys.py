@@ -202,11 +202,12 @@ class Template:
         """`prefix` and the text of each key. Raises `BadKey`."""
         if not self._only_int:
             return [prefix + self.render(key) for key in keys]
-        head = prefix.decode() + self._head
-        return [
-            f"{head}{key}".encode() if type(key) is int and _SHORT_MIN < key < _SHORT_MAX else prefix + self.render(key)
-            for key in keys
-        ]
+        if {*map(type, keys)} == {int} and min(keys) > _SHORT_MIN and max(keys) < _SHORT_MAX:
+            line = (prefix + self._head.encode()).replace(b"%", b"%%") + b"%d\n"
+            names = (line * len(keys) % tuple(keys)).split(b"\n")  # all at once: no call for each of them
+            names.pop()
+            return names
+        return [*map(self.namer(prefix), keys)]
 
     def meets(self, other: Template) -> bool:
         """Whether a key of this template and one of the other can have the same text."""

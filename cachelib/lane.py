@@ -49,7 +49,7 @@ class Lane:
 
     __slots__ = (
         *("breaker", "comparer", "entity", "get", "hit", "local", "name", "near", "packer"),
-        *("prefix", "render", "shelf", "tally", "trusts", "value"),
+        *("prefix", "render", "shelf", "skew_ms", "tally", "trusts", "value"),
     )
 
     def __init__(self, entity: Entity, route: Route, tally: Tally, shelf: Shelf | None, trusts: Trusts = ()) -> None:
@@ -60,6 +60,8 @@ class Lane:
         self.render = entity.template.render
         self.name = entity.template.namer(self.prefix)
         """What `get` is asked for."""
+        self.skew_ms = _skew_ms()
+        """What to add to the monotonic clock: a hit asks one clock only. Looked at again with each sample."""
         self.entity = entity
         self.packer = packer = entity.packer
         self.value = plain_reader(packer.prefix, packer.decode, packer.unpack)
@@ -81,6 +83,7 @@ class Lane:
     def sampled(self, key: Key, raw: bytes, seconds: float) -> None:
         """A hit whose number has none of the bits of `HIT_SAMPLE`."""
         self.tally.read_seconds.add(seconds)
+        self.skew_ms = _skew_ms()
         if self.comparer is not None:
             self.comparer.offer(self.entity, key, raw, self.entity.consistency, HIT_SAMPLE + 1)
 
@@ -91,6 +94,10 @@ class Lane:
             at = key if key.__class__ in PLAIN_KEYS else text
             version, as_of_us = seen(raw)
             self.shelf.keep(at, text, stamp, Copy(value, began + self.shelf.ttl_s, text, len(raw), version, as_of_us))
+
+
+def _skew_ms() -> float:
+    return (time.time() - time.monotonic()) * 1000
 
 
 def trusts_of(pool: Pool, entity: Entity) -> Trusts:

@@ -84,7 +84,7 @@ class Layout:
     def names(self, namespace: str, entity: str, text: bytes) -> tuple[bytes, ...]:
         """The current name of a key; the coming one behind it where it differs."""
         slot = slot_of(text) if self.pooled else 0
-        return tuple(prefix + text for prefix in self.prefixes(namespace, entity, slot))
+        return tuple([prefix + text for prefix in self.prefixes(namespace, entity, slot)])
 
     def told(self, node: str, namespace: str, entity: str, text: bytes) -> list[bytes]:
         """The names of a key that concern this node of the pool: those of slots that it has, or is to have."""

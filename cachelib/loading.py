@@ -50,7 +50,7 @@ class Loading:
     def sorted_out(self, keys: Sequence[Key], answer: StoreLoaded) -> list[Loaded]:
         """What each key was found to be. Raises `ConfigError` for rows that the entity cannot keep."""
         rows: Mapping[Any, Any] = answer.rows
-        if any(_unhashable(key) or key not in rows for key in keys):
+        if not _has_all(rows, keys):
             # A loader may name a row 7 that was asked for as "7": the key's text decides.
             by_text = {self._entity.text(key): row for key, row in rows.items()}
             found = [by_text.get(self._entity.text(key), _MISSING) for key in keys]
@@ -75,12 +75,13 @@ class Loading:
         if row is _MISSING:
             return Loaded(ABSENCE, None, False, 0, as_of_us)
         value, version = (row.value, row.version or 0) if isinstance(row, Row) else (row, 0)
-        if self._entity.versioned and not version:
+        versioned = self._entity.versioned
+        if versioned and not version:
             raise ConfigError(
                 f"the loader of {self._entity!r} gave a row without a version: answer Row(value, version),"
                 " or declare version=None for a store that has none"
             )
-        version = version if self._entity.versioned else 0
+        version = version if versioned else 0
         try:
             payload = self._packer.pack(value, self._bytes_max)
         except ValueTooLarge:
@@ -92,8 +93,11 @@ class Loading:
 _MISSING = object()
 
 
-def _unhashable(key: Key) -> bool:
-    return isinstance(key, Mapping)
+def _has_all(rows: Mapping[Any, Any], keys: Sequence[Key]) -> bool:
+    try:
+        return all(map(rows.__contains__, keys))
+    except TypeError:  # a key that is a mapping cannot be looked up
+        return False
 
 
 def missing_row() -> Any:

@@ -98,7 +98,9 @@ class ReadPlan:
     @property
     def shows_stale(self) -> bool:
         """A strong read, or one that asks for something as new as it knows of, is never shown stale content."""
-        return self.stale and not self.strong and self.requirement == self.also == ANY
+        if not self.stale or self.strong:
+            return False
+        return (self.requirement is ANY or self.requirement == ANY) and (self.also is ANY or self.also == ANY)
 
 
 async def read(port: Port, plan: ReadPlan, vacant: bool = False) -> Found:

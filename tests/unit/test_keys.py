@@ -118,6 +118,15 @@ def test_a_namer_says_what_render_says(key: Any) -> None:
                 template.namer(b"ns/e.t/")(key)
         else:
             assert template.namer(b"ns/e.t/")(key) == expected
+            assert template.render_all([key, key], b"ns/e.t/") == [expected] * 2
+
+
+@given(st.lists(st.integers(), max_size=5))
+@example([10**20 - 1, 1 - 10**19])
+@example([10**20, 0])
+def test_many_numbers_are_named_as_each_of_them(keys: list[int]) -> None:
+    template = Template("k:{id:int}")
+    assert template.render_all(keys, b"ns%d/") == [b"ns%d/" + template.render(key) for key in keys]
 
 
 class Colour(int, enum.Enum):

@@ -157,7 +157,10 @@ class Link:
         """An idle connection has nothing to read, unless it was closed."""
         if self._socket is None:
             return False
-        return bool(self._poll(0))
+        try:
+            return bool(self._poll(0))
+        except OSError:
+            return True
 
     def disconnect(self) -> None:
         """Close it; asked again, it connects anew. In the child of a fork the parent's stays open."""

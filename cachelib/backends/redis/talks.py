@@ -61,7 +61,7 @@ class Talks:
             leased = yield from self._leased_at_once(name, op, now_ms)
             if leased is not None:
                 return leased
-        call = self._call([(name, op)], now_ms)
+        call = (b"EVALSHA", self.script.sha, b"1", name, b"%d" % now_ms, pack(op))
         (reply,) = yield [call]
         if isinstance(reply, NoScriptError):
             _, reply = yield [(b"SCRIPT", b"LOAD", self.script.text), call]

@@ -75,7 +75,7 @@ class Lanes:
                 link = self.free.pop()
             except IndexError:
                 return None
-            if not _has_something_to_read(link):
+            if not link.has_something_to_read():
                 return link
             self.drop(link)
 
@@ -272,13 +272,6 @@ class Transport:
 def _request(name: Name) -> bytes:
     packed: bytes = pack_command((b"GET", name))  # type: ignore[arg-type]
     return packed
-
-
-def _has_something_to_read(link: Link) -> bool:
-    try:
-        return link.has_something_to_read()
-    except OSError:
-        return True
 
 
 def _on_fork_forget(transport: Transport) -> None:
