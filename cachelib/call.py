@@ -100,8 +100,10 @@ class Call:
                 raise LoadFailed(f"loading {_some(keys)} failed: {type(cause).__name__}: {cause}") from cause
             tally.load_seconds.add(time.monotonic() - began)
         found = sum([row.found for row in loaded])
-        tally.add(LOADS, "outcome", "found", found)
-        tally.add(LOADS, "outcome", "absent", len(keys) - found)
+        if found:
+            tally.add(LOADS, "outcome", "found", found)
+        if found < len(keys):
+            tally.add(LOADS, "outcome", "absent", len(keys) - found)
         return loaded
 
     async def join(self, name: Name, ms: int) -> Landing:

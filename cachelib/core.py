@@ -216,8 +216,10 @@ class Core:
         """Everything about a read that does not depend on what the cache answers."""
         names = self.names(view, entity, text)
         plain = history is None and isinstance(level, Eventual)
-        where = Where(text, names, view.layout.number, view.leased)
-        ground = FREE if plain else await self.grounds.of(entity, level, where, history)
+        ground = FREE
+        if not plain:
+            where = Where(text, names, view.layout.number, view.leased)
+            ground = await self.grounds.of(entity, level, where, history)
         gutter_ms = self.parts.gutter_ms if plain else 0
         beside = view.layout.gutter(self.namespace, entity.name, text) if gutter_ms else None
         return plan_of(entity, key, names, view.layout.mode(entity.name), level, ground, (beside, gutter_ms))

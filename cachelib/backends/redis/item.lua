@@ -23,7 +23,7 @@ local now = tonumber(ARGV[1])
 -- numbers --------------------------------------------------------------------------------------------------
 
 local function less(a, b) -- two strings of 8 bytes, as unsigned numbers
-  if a == b then return false end
+  if a == b or b == ZERO then return false end
   for i = 1, 8 do
     local x, y = byte(a, i), byte(b, i)
     if x ~= y then return x < y end
