@@ -99,7 +99,8 @@ class Pulse:
 
 def _look(lane: Lane) -> tuple[Numbers, Numbers]:
     """Lateness and latency of all that has ended, as far as they are known while it goes on."""
-    start, end = (np.frombuffer(column, dtype=np.int64) for column in (lane.start_ns, lane.end_ns))
+    # Copies, the ends first: numpy refuses to search what changes meanwhile, and what has ended had begun.
+    end, start = (np.frombuffer(column, dtype=np.int64).copy() for column in (lane.end_ns, lane.start_ns))
     ended = np.flatnonzero(end)
     at = lane.at_ns[ended] if len(lane.at_ns) else start[ended]
     return np.maximum(start[ended] - at, 0), np.maximum(end[ended] - at, 0)
