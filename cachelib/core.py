@@ -239,7 +239,7 @@ class Core:
                 return None, False  # the steps will meet it again, and know what to do
         # What a lane was answered may be of another start of the server than the one that the plan stands on.
         found = None if raw is None or (plan.strong and not asked) else hit(raw, plan)
-        if found is None:
+        if found is None or found.source == "stale":
             known.tally.note("miss")
         elif self.comparer is not None and raw is not None:
             self.comparer.offer(known.entity, plan.key, raw, level)

@@ -125,8 +125,9 @@ async def read_many(
             plans[text] = await core.plan(view, entity, key, text, level, history)
     found |= await _look_many(core, plans, raws)
     missing = [text for text in plans if text not in found]
-    for _ in missing:
-        known.tally.note("miss")
+    for text in plans:
+        if text not in found or found[text].source == "stale":
+            known.tally.note("miss")
     found |= await _read_missing(core, known, plans, missing, until)
     known.tally.read_seconds.add(time.monotonic() - began)
     for text, plan in plans.items():

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from cachelib.entity import Entity
-from cachelib.envelope import decode_hit
+from cachelib.envelope import decode, decode_hit
 from cachelib.errors import ConfigError, DecodeError
-from cachelib.item import serves
+from cachelib.item import leased, may_serve_stale, serves
 from cachelib.keys import Key
 from cachelib.levels import FREE, Ground
-from cachelib.model import Kind, Name
+from cachelib.model import Item, Kind, Name
 from cachelib.nodes import now_ms
 from cachelib.policy import Bounded, Duration, Eventual, Level, Mode, Strong, duration_ms
 from cachelib.port import Found
@@ -84,19 +84,32 @@ Raw: TypeAlias = bytes | NotAsked | None
 
 
 def hit(raw: bytes | None, plan: ReadPlan) -> Found | None:
-    """What the bytes of an item answer to a plan, or None: then ask the server properly."""
+    """What the bytes of an item answer to a plan, also as stale; or None: then ask the server properly."""
     if raw is None:
         return None
     now = now_ms()
     try:
         item = decode_hit(raw, plan.requirement, now)
-        if item is None or not plan.holds() or not serves(item, plan.also):
+        if item is None:
+            return _stale_while_held(decode(raw), plan, now) if plan.shows_stale else None
+        if not plan.holds() or not serves(item, plan.also):
             return None
         if item.content.kind is Kind.ABSENCE:
             return Found(None, False, item.version, "hit", item.as_of_us)
         return Found(plan.decode(item.content.payload), True, item.version, "hit", item.as_of_us)
     except DecodeError:
         return None
+
+
+def _stale_while_held(item: Item, plan: ReadPlan, now: int) -> Found | None:
+    """What the steps would show, were the server asked to lease what another holds: so it need not be asked."""
+    if plan.mode is not Mode.ON or item.fresh or now >= item.expires_ms:
+        return None
+    if not leased(item, now) or not may_serve_stale(item, now):
+        return None
+    if item.content.kind is Kind.ABSENCE:
+        return Found(None, False, item.version, "stale", item.as_of_us)
+    return Found(plan.decode(item.content.payload), True, item.version, "stale", item.as_of_us)
 
 
 def may_look(plan: ReadPlan) -> bool:

@@ -20,11 +20,13 @@ import redis
 
 from cachelib import Cache, Entity
 from cachelib.envelope import plain_values
+from tests.bench import _meta_memcache
 from tests.bench._interleave import Case, measure_cpu, pin, report, rows_of
 from tests.bench._one_row import PAYLOAD, OneRow, customers, raw
 from tests.servers.memcached import MemcachedServer
 from tests.servers.ports import HOST
 from tests.servers.redis import RedisServer
+from tests.servers.redis_cluster import RedisClusterServers
 
 KEYS = list(range(1000, 1100))
 PLAIN = [f"k{key}" for key in KEYS]
@@ -78,7 +80,12 @@ def memcached_cases(stack: ExitStack, server: MemcachedServer) -> list[Case]:
     texts = [name.decode() for name in names]
     length = len(hashed.get(texts[0])) * 100
     request = b"get " + b" ".join(names) + b"\r\n"
+    meta = _meta_memcache.many(server.port, PLAIN)
+    peers = []
+    if meta is not None:
+        peers = [Case("meta-memcache multi_get, bare payloads", lambda: [*map(bare, meta().values())], per_call=100)]
     return [
+        *peers,
         Case("memcached raw socket, get k1 … k100", raw(server.port, request, length), per_call=100),
         Case("HashClient.get_many, bare payloads", lambda: [*map(bare, hashed.get_many(PLAIN).values())], per_call=100),
         Case(
@@ -97,15 +104,52 @@ def memcached_cases(stack: ExitStack, server: MemcachedServer) -> list[Case]:
     ]
 
 
+def cluster_cases(stack: ExitStack, cluster: RedisClusterServers) -> list[Case]:
+    """Three masters of a Redis Cluster: a pipeline for each, all sent before any is read."""
+    client = redis.RedisCluster(host=HOST, port=cluster.masters[0].port)
+    stack.callback(client.close)
+    cache, entity, names = filled(stack, cluster.url)
+    return [
+        Case(
+            "redis-py mget_nonatomic + the same decode, cluster",
+            same_decode(entity, lambda: client.mget_nonatomic(names)),
+            per_call=100,
+        ),
+        Case(
+            "Cache.get_many, redis cluster",
+            lambda: cache.get_many(entity, KEYS),
+            "redis-py mget_nonatomic + the same decode, cluster",
+            per_call=100,
+        ),
+    ]
+
+
+def pool_case(stack: ExitStack, servers: list[RedisServer]) -> Case:
+    """Three Redis that know nothing of each other."""
+    entity = customers()
+    cache = stack.enter_context(Cache([server.url for server in servers], store=OneRow()))  # type: ignore[arg-type]
+    for _ in range(2):
+        assert len(cache.get_many(entity, KEYS)) == len(KEYS)
+    return Case(
+        "Cache.get_many, pool of 3 redis", lambda: cache.get_many(entity, KEYS), "Cache.get_many, redis", per_call=100
+    )
+
+
 def main() -> None:
     """Run both tables."""
     pin(0)
     with ExitStack() as stack:
-        servers = [stack.enter_context(RedisServer()), stack.enter_context(MemcachedServer())]
-        cases = redis_cases(stack, servers[0]) + memcached_cases(stack, servers[1])
-        found = measure_cpu(
-            cases, [server.pid for server in servers], seconds=float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
-        )
+        one, two = stack.enter_context(RedisServer()), stack.enter_context(MemcachedServer())
+        three = [stack.enter_context(RedisServer()) for _ in range(3)]
+        cluster = stack.enter_context(RedisClusterServers())
+        cases = [
+            *redis_cases(stack, one),
+            *memcached_cases(stack, two),
+            *cluster_cases(stack, cluster),
+            pool_case(stack, three),
+        ]
+        pids = [server.pid for server in [one, two, *three, *cluster.servers]]
+        found = measure_cpu(cases, pids, seconds=float(sys.argv[1]) if len(sys.argv) > 1 else 20.0)
         report("batch", "100 hits in one call, µs of CPU a key", rows_of(cases, found))
 
 

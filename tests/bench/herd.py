@@ -1,6 +1,6 @@
 """A cold key and 200 readers at once, in 4 processes, with a loader of 50 ms: loads, and how long readers wait.
 
-    python -m tests.bench.herd [repeats]
+    python -m tests.bench.herd [repeats] [part of a case's name …]
 
 Beside plain look-aside, dogpile.cache (distributed lock), cashews (lock), a plain cold read, and ours with a stale
 value at hand. Every figure is the median over the repeats; the cases take turns in random order.
@@ -229,13 +229,14 @@ def crew(urls: tuple[str, str], loads: Shared) -> Iterator[list[Any]]:
 def main() -> None:
     """Run the table."""
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    cases = [case for case in CASES if not sys.argv[2:] or any(part in case for part in sys.argv[2:])]
     loads = multiprocessing.get_context("spawn").Value("i", 0)
-    p50: dict[str, list[float]] = {case: [] for case in CASES}
-    p99: dict[str, list[float]] = {case: [] for case in CASES}
-    loaded: dict[str, list[int]] = {case: [] for case in CASES}
+    p50: dict[str, list[float]] = {case: [] for case in cases}
+    p99: dict[str, list[float]] = {case: [] for case in cases}
+    loaded: dict[str, list[int]] = {case: [] for case in cases}
     with RedisServer() as one, MemcachedServer() as two, crew((one.url, two.url), loads) as pipes:
         for turn in range(-1, repeats):  # the first is for connections and scripts
-            for case in random.sample(CASES, len(CASES)):
+            for case in random.sample(cases, len(cases)):
                 key = f"{case.replace(' ', '-').replace(',', '')}-{turn}"
                 pipes[0].send(("prepare", case, key))
                 pipes[0].recv()
@@ -254,7 +255,7 @@ def rows_of(p50: dict[str, list[float]], p99: dict[str, list[float]], loaded: di
     """Three lines a case, and what they are measured against."""
     middle = {case: statistics.median(found) for case, found in p99.items()}
     rows = []
-    for case in CASES:
+    for case in p99:
         ours = case.startswith("ours") and "warm" not in case
         most = max(loaded[case])
         target = "1" if ours else None
@@ -264,7 +265,7 @@ def rows_of(p50: dict[str, list[float]], p99: dict[str, list[float]], loaded: di
         if ours:
             stale = "stale" in case
             against, limit = (case.replace("stale at hand", "warm"), 1.5) if stale else ("cashews, lock", 1.1)
-        ratio = middle[case] / middle[against] if against else None
+        ratio = middle[case] / middle[against] if against in middle else None
         target = f"<= {limit} x {against}" if against else None
         met = None if ratio is None else ratio <= limit
         rows.append(Line(f"{case}: p99", round(middle[case], 1), "ms", ratio and round(ratio, 2), target, met))

@@ -24,6 +24,7 @@ from dogpile.cache import make_region
 
 from cachelib import Cache, Entity, Strong
 from cachelib.proof import ProofNote, encode_proof, proof_name
+from tests.bench import _meta_memcache
 from tests.bench._interleave import Case, measure, pin, report, rows_of
 from tests.bench._one_row import PAYLOAD, VALUE, OneRow, customers, load, raw
 from tests.servers.memcached import MemcachedServer
@@ -78,7 +79,12 @@ def memcached_cases(stack: ExitStack, server: MemcachedServer) -> list[Case]:
         Case("pymemcache get", lambda: client.get("k"), "memcached raw socket"),
         Case("pymemcache HashClient get", lambda: hashed.get("k"), "memcached raw socket"),
     ]
+    meta = _meta_memcache.one(server.port)
+    if meta is not None:
+        cases.append(Case("meta-memcache get", meta, "memcached raw socket"))
     for level, call in caches(stack, server.url):
+        if meta is not None:
+            cases.append(Case(f"Cache.get {level} over meta-memcache", call, "meta-memcache get"))
         cases += [
             Case(
                 f"Cache.get {level}, memcached",

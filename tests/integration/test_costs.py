@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from cachelib import L1, AsyncCache, Cache, Entity, Row
+from cachelib.drivers import run_now
+from cachelib.model import Get, Leased
 from cachelib.stores import SqlStore
 from cachelib.stores.base import Loaded
 from tests.bench._cost import Cost
@@ -78,6 +80,22 @@ def test_a_hit_is_one_write_one_read_and_few_python_calls(shop: Shop, server: st
     assert cost.result == {"name": "x"}
     assert cost.system == {"sendall": 1, "recv": 1}
     assert cost.python <= calls
+
+
+def test_a_stale_value_while_another_loads_is_one_round_trip(shop: Shop, server: str) -> None:
+    """The item shows that its lease is held, so nobody is asked for it."""
+    shop.warm([1])
+    shop.cache.invalidate(shop.customers, 1)
+    core = shop.cache._core
+    (name,) = core.names(shop.cache._layout.view, shop.customers, b"customer:1")
+    assert isinstance(run_now(core.node.execute(name, Get(99, 60_000))), Leased)
+    cost = Cost(lambda: shop.cache.read(shop.customers, 1))
+    assert (cost.result.value, cost.result.source) == ({"name": "x"}, "stale")
+    assert cost.system == {"sendall": 1, "recv": 1}
+    many = Cost(lambda: shop.cache.get_many(shop.customers, [1, 1]))
+    assert many.result == {1: {"name": "x"}}
+    assert many.system["sendall"] == 1
+    assert shop.loads == 1
 
 
 def test_a_local_hit_asks_nobody(server: str, sqlite_url: str, request: pytest.FixtureRequest) -> None:
