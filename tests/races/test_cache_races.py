@@ -37,6 +37,7 @@ def race(**options: Any) -> Callable[[Callable[[World], None]], Callable[..., No
 
         functools.update_wrapper(test, scenario, assigned=("__name__", "__doc__", "__module__", "__qualname__"))
         del test.__wrapped__  # pytest would ask the scenario for its arguments
+        test.race = scenario, options  # type: ignore[attr-defined]  # for `rates.py`
         return test
 
     return decorate
