@@ -92,6 +92,11 @@ class Multiplexed(asyncio.Protocol, Generic[R]):
         """So many requests are under way, or so many bytes unsent, that another has to wait."""
         return self._paused or len(self._waiting) >= self._in_flight_max
 
+    @property
+    def owed(self) -> int:
+        """Replies that are still to come."""
+        return self._owed if self._error is None else 0
+
     def ask_value(self, name: Name) -> asyncio.Future[bytes | None]:
         """Ask for one value."""
         return self._send(self._request(name), 1, name)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import weakref
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from cachelib.backends.multiplexed import Multiplexed
 from cachelib.errors import CacheUnavailable
+from cachelib.forks import forgets_on_fork
 from cachelib.proof import Seen, tell
 
 R = TypeVar("R")
@@ -35,7 +35,7 @@ class PerLoop(Generic[R]):
         self._ask_start: Callable[[Multiplexed[R]], Awaitable[str]] | None = None
         self._watchers: list[Seen] = []
         self._start()
-        _on_fork_forget(self)
+        forgets_on_fork(self)
 
     def _start(self) -> None:
         self._last: Multiplexed[R] | None = None
@@ -145,15 +145,3 @@ def _looked_at(task: asyncio.Task[Multiplexed[R]]) -> None:
     """Everybody who waited may be gone: its error is nobody's then."""
     if not task.cancelled():
         task.exception()
-
-
-def _on_fork_forget(lines: PerLoop[R]) -> None:
-    """Asked once, at the fork, instead of comparing process ids at every call."""
-    forget = weakref.WeakMethod(lines.forget)
-
-    def in_child() -> None:
-        method = forget()
-        if method is not None:
-            method()
-
-    os.register_at_fork(after_in_child=in_child)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import weakref
 from threading import Condition
@@ -17,6 +16,7 @@ from cachelib.backends.memcached.replies import Reply, ReplyReader
 from cachelib.backends.memcached.settings import Address, Settings
 from cachelib.backends.memcached.wire import VALUE_HEADS, VALUES_MAX
 from cachelib.errors import CacheUnavailable
+from cachelib.forks import forgets_on_fork
 from cachelib.model import Name
 from cachelib.overlap import answer, place, turn
 from cachelib.proof import Seen, tell
@@ -104,7 +104,7 @@ class SocketLinks:
         self._epoch = 0
         self._watchers: list[Seen] = []
         self._start()
-        _on_fork_forget(self)
+        forgets_on_fork(self)
 
     def _start(self) -> None:
         self._idle: list[SocketLink] = []
@@ -268,15 +268,3 @@ class SocketLinks:
             link.close()
             raise
         return link
-
-
-def _on_fork_forget(links: SocketLinks) -> None:
-    """Asked once, at the fork, instead of comparing process ids at every call."""
-    forget = weakref.WeakMethod(links.forget)
-
-    def in_child() -> None:
-        method = forget()
-        if method is not None:
-            method()
-
-    os.register_at_fork(after_in_child=in_child)

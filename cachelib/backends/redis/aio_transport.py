@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from cachelib.backends.base import ConnectionLost
 from cachelib.backends.multiplexed import Multiplexed
 from cachelib.backends.per_loop import PerLoop
+from cachelib.backends.redis.public_way import SpokenStream, writer_of
 from cachelib.backends.redis.sentinels import leave_sentinels
 from cachelib.backends.redis.settings import Settings, place_of, pool_of
 from cachelib.backends.redis.talks import Talk, plain, spoils
@@ -62,6 +63,14 @@ class Resp:
     def value(self, reply: object, name: Name) -> bytes | None:
         """See `Dialect.value`."""
         return reply if reply is None or type(reply) is bytes else plain(reply)
+
+
+class Replies(Resp):
+    """What redis-py has read already, see `public_way.py`."""
+
+    def feed(self, data: object) -> list[object]:
+        """See `Dialect.feed`: a whole reply."""
+        return [data]
 
 
 class AsyncTransport:
@@ -121,13 +130,16 @@ class AsyncTransport:
 
     def _taken_over(self, connection: Any) -> Line:
         """The connection's socket under a protocol of ours, after redis-py has shaken hands."""
-        writer = connection._writer
+        writer = writer_of(connection)
         line = Line(
-            Resp(self.place),
+            Resp(self.place) if writer is not None else Replies(self.place),
             self.place,
             timeout_s=self._settings.timeout_ms / 1000,
             in_flight_max=self._settings.in_flight_max,
         )
+        if writer is None:
+            line.connection_made(SpokenStream(connection, line))
+            return line
         line.over = writer  # a stream writer that goes closes its transport
         writer.transport.set_protocol(line)
         line.connection_made(writer.transport)

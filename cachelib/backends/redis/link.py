@@ -18,6 +18,7 @@ from redis.connection import ConnectionPool, DefaultParser
 from redis.exceptions import RedisError
 
 from cachelib.backends.base import ConnectionLost
+from cachelib.backends.redis.public_way import Spoken, socket_of
 from cachelib.errors import CacheUnavailable, MissingExtra, ProtocolError
 from cachelib.overlap import answer
 
@@ -38,7 +39,7 @@ class Link:
     """See the module. Connects when first asked. After any error it must be closed: a reply may be under way."""
 
     __slots__ = (
-        *("__weakref__", "_connection", "_greet", "_place", "_socket"),
+        *("__weakref__", "_connection", "_greet", "_place", "_slow", "_socket"),
         *("_feed", "_gets", "_has_rest", "_poll", "receive", "send"),
     )
 
@@ -48,6 +49,8 @@ class Link:
         self._greet = greet
         """Told of the connection when it was made, before it is used."""
         self._socket: socket.socket | None = None
+        self._slow = False
+        """There is no socket to be found, see `public_way.py`."""
         self.send: Callable[[bytes], Any]
         """The socket's own, as is `receive`: for whoever wants nothing in between, and takes `failed` for an error."""
         self._forget()
@@ -84,8 +87,10 @@ class Link:
         try:
             self.send(request)
             sock = self._socket
-            assert sock is not None
-            while True:
+            if sock is None:
+                found = [self._gets() for _ in range(replies)]
+            while len(found) < replies:
+                assert sock is not None
                 await answer(sock, self._connection.socket_timeout)
                 data = self.receive(RECEIVE_BYTES)
                 if not data:
@@ -93,8 +98,6 @@ class Link:
                 self._feed(data)
                 while len(found) < replies and (reply := self._gets()) is not False:
                     found.append(reply)
-                if len(found) == replies:
-                    break
         except (OSError, Garbled) as error:
             raise self.failed(error) from error
         self._nothing_behind()
@@ -129,18 +132,26 @@ class Link:
     @property
     def is_connected(self) -> bool:
         """It has a socket, as far as we know."""
-        return self._socket is not None
+        return self._slow or self._socket is not None
 
     def connect(self) -> None:
         """Open it, if it is not. Raises `CacheUnavailable`."""
-        if self._socket is not None:
+        if self.is_connected:
             return
         connection = self._connection
         try:
             connection.connect()
         except (RedisError, OSError) as error:
             raise CacheUnavailable(f"{self._place}: {error}") from error
-        sock: socket.socket = connection._sock
+        sock = socket_of(connection)
+        if sock is None:
+            self._speak(Spoken(connection))
+        else:
+            self._take_over(sock)
+        if self._greet is not None:
+            self._greet(self)
+
+    def _take_over(self, sock: socket.socket) -> None:
         if not isinstance(sock, ssl.SSLSocket):
             _let_the_kernel_count(sock)
         poll = select.poll()
@@ -150,15 +161,16 @@ class Link:
         self._socket = sock
         self.send, self.receive = sock.sendall, sock.recv
         self._feed, self._gets, self._has_rest = reader.feed, reader.gets, reader.has_data
-        if self._greet is not None:
-            self._greet(self)
+
+    def _speak(self, spoken: Spoken) -> None:
+        self._slow = True
+        self.send, self.receive, self._poll = spoken.send, spoken.receive, spoken.has_rest
+        self._feed, self._gets, self._has_rest = spoken.feed, spoken.gets, spoken.has_rest
 
     def has_something_to_read(self) -> bool:
         """An idle connection has nothing to read, unless it was closed."""
-        if self._socket is None:
-            return False
         try:
-            return bool(self._poll(0))
+            return self.is_connected and bool(self._poll(0))
         except OSError:
             return True
 
@@ -168,7 +180,7 @@ class Link:
         self._connection.disconnect()
 
     def _forget(self) -> None:
-        self._socket = None
+        self._socket, self._slow = None, False
         self.send = self._connect_and_send
 
     def _connect_and_send(self, request: bytes) -> None:

@@ -7,7 +7,6 @@ every call is.
 
 from __future__ import annotations
 
-import os
 import time
 import weakref
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from cachelib.backends.redis.settings import Settings, place_of, pool_of
 from cachelib.backends.redis.shapes import GET_HEADS, VALUE_HEADS, VALUES_MAX
 from cachelib.backends.redis.talks import Talk, plain
 from cachelib.errors import CacheUnavailable
+from cachelib.forks import forgets_on_fork
 from cachelib.model import Name
 from cachelib.overlap import place, turn
 from cachelib.proof import Seen, tell
@@ -156,7 +156,7 @@ class Transport:
         self._ask: Callable[[], Talk[str]] | None = None
         self._watchers: list[Seen] = []
         self._lanes = self._new_lanes()
-        _on_fork_forget(self)
+        forgets_on_fork(self)
 
     def get(self, name: Name) -> bytes | None:
         """The bytes kept for `name`: one round trip, and as little else as can be."""
@@ -272,15 +272,3 @@ class Transport:
 def _request(name: Name) -> bytes:
     packed: bytes = pack_command((b"GET", name))  # type: ignore[arg-type]
     return packed
-
-
-def _on_fork_forget(transport: Transport) -> None:
-    """Asked once, at the fork, instead of comparing process ids at every call."""
-    forget = weakref.WeakMethod(transport.forget)
-
-    def in_child() -> None:
-        method = forget()
-        if method is not None:
-            method()
-
-    os.register_at_fork(after_in_child=in_child)
