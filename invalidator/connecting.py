@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cachelib.backends.base import Backend
+from cachelib.backends.base import Backend, Tells
 from cachelib.model import Name
 from cachelib.places import node_name
 from invalidator.duties import Duties
@@ -86,6 +86,5 @@ def _positions(name: str, decision: Begin | StartOver, duties: Duties) -> Positi
 
 
 def _empty(backend: Backend) -> bool:
-    """Whether the node surely keeps nothing. Few backends can tell."""
-    tells = getattr(backend, "empty", None)
-    return bool(tells()) if callable(tells) else False
+    """Whether the node surely keeps nothing. Not every backend can tell."""
+    return isinstance(backend, Tells) and backend.empty()

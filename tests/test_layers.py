@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"model", "errors", "clock", "metrics"},
     # The two `base` are protocols, words without deeds, which everybody may speak.
     {"policy", "keys", "codecs", "entity", "effects", "breaker", "l1", "proof", "backends.base", "stores.base"},
-    {"slots", "overlap"},
+    {"slots", "overlap", "forks"},
     {"item", "layout", "port", "world", "budget", "levels", "storeclock", "standing"},
     {"steps", "history", "session"},
     {"drivers"},

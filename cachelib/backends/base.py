@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from cachelib.errors import CacheError, CacheUnavailable
 from cachelib.model import Answer, Name, Op, Put, RaiseFloor, Revoke
@@ -88,6 +88,14 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Close every connection. Using the backend afterwards opens new ones."""
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """What a `Backend` may have besides: then the invalidator need not void an empty node that it has never met."""
+
+    def empty(self) -> bool:
+        """Whether the node surely keeps nothing at all: no item, so nobody has a lease on it, and no note."""
 
 
 class Overlapping(Protocol):

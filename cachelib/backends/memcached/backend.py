@@ -74,6 +74,10 @@ class Memcached:
         """See `Backend.instance`."""
         return run(self._node.instance())
 
+    def empty(self) -> bool:
+        """See `base.Tells`."""
+        return run(self._node.empty())
+
     def watch(self, seen: Seen) -> None:
         """See `Backend.watch`."""
         self._links.watch(seen)

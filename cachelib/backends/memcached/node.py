@@ -50,6 +50,10 @@ class Node(Generic[LinkT]):
         """See `Backend.instance`."""
         return await ask(self._links, self._counts, wire.STATS_REQUEST, 1, lambda replies: wire.instance(replies[0]))
 
+    async def empty(self) -> bool:
+        """See `base.Tells`."""
+        return await ask(self._links, self._counts, wire.STATS_REQUEST, 1, lambda replies: wire.is_empty(replies[0]))
+
     # --- operations --------------------------------------------------------------------------
 
     async def execute(self, name: Name, op: Op, now_ms: int) -> Answer:

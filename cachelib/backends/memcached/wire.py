@@ -164,13 +164,24 @@ def wrote(reply: Reply, name: Name) -> Wrote:
 
 def instance(reply: Reply) -> str:
     """Which start of the server answered `stats`: its process id and when it started."""
-    stats = dict(line.split(b" ", 2)[1:] for line in reply.flags if line.count(b" ") >= 2)
+    stats = _stats(reply)
     try:
         return f"memcached-{int(stats[b'pid'])}-{int(stats[b'time']) - int(stats[b'uptime'])}"
     except (KeyError, ValueError) as cause:
         raise ProtocolError(
             "memcached did not tell its process id and its start; the connection was dropped"
         ) from cause
+
+
+def is_empty(reply: Reply) -> bool:
+    """Whether the server that answered `stats` surely keeps nothing. A proxy tells of itself only."""
+    stats = _stats(reply)
+    return stats.get(b"curr_items") == b"0" and not any(name.startswith(b"proxy") for name in stats)
+
+
+def _stats(reply: Reply) -> dict[bytes, bytes]:
+    lines = (line.split(b" ", 2) for line in reply.flags if line.count(b" ") >= 2)
+    return {name: told for _, name, told in lines}
 
 
 def _is_miss(reply: Reply, name: Name) -> bool:

@@ -93,6 +93,10 @@ class Redis:
         """See `Backend.instance`."""
         return self._transport.converse(self._talks.instance())
 
+    def empty(self) -> bool:
+        """See `base.Tells`."""
+        return self._transport.converse(self._talks.empty())
+
     def watch(self, seen: Seen) -> None:
         """See `Backend.watch`."""
         self._transport.watch(self._talks.instance, seen)

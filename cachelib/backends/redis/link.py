@@ -51,6 +51,11 @@ class Link:
         self._socket: socket.socket | None = None
         self._slow = False
         """There is no socket to be found, see `public_way.py`."""
+        self.receive: Callable[[int], bytes]
+        self._feed: Callable[[bytes], Any]
+        self._gets: Callable[[], Any]
+        self._has_rest: Callable[[], bool]
+        self._poll: Callable[[int], Any]
         self.send: Callable[[bytes], Any]
         """The socket's own, as is `receive`: for whoever wants nothing in between, and takes `failed` for an error."""
         self._forget()

@@ -134,6 +134,11 @@ class Talks:
         replies = yield [(b"INFO", b"server"), (b"INFO", b"replication")]
         return "-".join([told(replies[0], b"run_id"), told(replies[1], b"master_replid")])
 
+    def empty(self) -> Talk[bool]:
+        """Whether the server surely keeps nothing in this database."""
+        (reply,) = yield [(b"DBSIZE",)]
+        return type(reply) is int and reply == 0  # it may not be asked: then nothing is sure
+
     # --- how -----------------------------------------------------------------------------------
 
     def _call(self, chunk: Batch, now_ms: int) -> Command:
