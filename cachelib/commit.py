@@ -3,6 +3,8 @@
 The order of events is the protocol's (I7): read the change-log rows inside the transaction, load
 what is to be put, claim what is to be populated, commit, one batched cache step, and only then
 the acknowledgement.
+
+Longer than 300 lines because the ways in which a commit can end are judged against each other.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from cachelib.call import Call
 from cachelib.core import Core, Known
 from cachelib.drivers import AskingPort, lockstep
 from cachelib.effects import Effect, coalesce, concerns, effects
+from cachelib.entity import Entity
 from cachelib.errors import CacheError, CacheUnavailable, CommitUnknown, ConfigError, StoreError, Unconfirmed
 from cachelib.loading import missing_row
 from cachelib.metrics import WRITES
@@ -26,6 +29,8 @@ from cachelib.writes import Writes
 
 THROUGH_KEYS_MAX = 200
 """A transaction that changes more keys of an entity voids them instead of reading them all again."""
+LEAVE_S = 0.5
+"""Who is cancelled in the middle of a bulk write's commit waits so long for its new epochs to be published."""
 LAYOUT_TRIES = 4
 """A cache step is repeated at most so often because the layout changed meanwhile (I10)."""
 
@@ -270,6 +275,15 @@ def _leave_behind(core: Core, call: Call, steps: Sequence[_Step]) -> None:
             call.abandon(name, step.op)
 
 
+async def _left(core: Core, entities: Sequence[Entity]) -> None:
+    """A bulk write may be committed: publish its new epochs, which others will make current."""
+    core.metrics.tally("*").note("commit_unknown")
+    if entities:
+        with suppress(StoreError, ConfigError):
+            await core.parts.world.within(LEAVE_S, lambda: core.renew(entities))
+        core.near.drop_all()
+
+
 async def _commit_bulk(core: Core, tx: OpenTransaction, concerned: Sequence[Known], writes: Writes) -> Written:
     """Too many rows to name, or a truncate: new epochs, current before the acknowledgement."""
     entities = [known.entity for known in concerned]
@@ -281,6 +295,12 @@ async def _commit_bulk(core: Core, tx: OpenTransaction, concerned: Sequence[Know
         if entities:
             with suppress(StoreError, ConfigError):
                 await core.clear(entities)
+        raise
+    except CacheError:
+        writes.refused()
+        raise
+    except BaseException:  # cancelled in the middle of it: nobody knows how it ended, and nobody may wait for long
+        await _left(core, entities)
         raise
     for known in concerned:
         known.tally.note("bulk")

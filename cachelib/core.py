@@ -258,14 +258,17 @@ class Core:
 
     async def clear(self, entities: Iterable[Entity] | None) -> None:
         """New epochs for these entities (None: for all keys); returns when they are current."""
+        try:
+            await self.layout.settle(await self.renew(entities))
+        finally:
+            self.near.drop_all()
+
+    async def renew(self, entities: Iterable[Entity] | None) -> Layout:
+        """Publish new epochs; who does not wait for them to be current leaves that to others."""
         names = None if entities is None else [self.knows(entity).entity.name for entity in entities]
         for name in names or ["*"]:
             self.metrics.tally(name).note("epoch")
-        try:
-            published = await self.layout.publish(lambda layout: with_new_epochs(layout, names))
-            await self.layout.settle(published)
-        finally:
-            self.near.drop_all()
+        return await self.layout.publish(lambda layout: with_new_epochs(layout, names))
 
     async def set_mode(self, entity: Entity | None, mode: str) -> Layout:
         """What reads of the entity (None: of all) may do with the cache, in every process."""

@@ -354,7 +354,7 @@ def test_unix_socket_works() -> None:
 @pytest.mark.parametrize(
     ("url", "settings", "says"),
     [
-        ("redis://localhost", {"timeout": 5}, "did you mean timeout_ms"),
+        ("redis://localhost", {"timeout": 5}, "did you mean 'timeout_ms'"),
         ("redis://localhost", {"timeout_ms": 0}, "timeout_ms"),
         ("redis://localhost", {"payload_bytes_max": 1 << 30}, "payload_bytes_max"),
         ("redis://localhost", {"names_per_call": NAMES_PER_CALL_MAX + 1}, "names_per_call"),

@@ -46,7 +46,7 @@ def test_several_servers_are_several_backends(servers: str | list[str]) -> None:
 
 def test_unknown_setting_names_the_nearest() -> None:
     for face in (Memcached, AsyncMemcached):
-        with pytest.raises(ConfigError, match="did you mean timeout_ms"):
+        with pytest.raises(ConfigError, match="did you mean 'timeout_ms'"):
             face("a", timeout_mss=3)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 from cachelib.envelope import HEADER_BYTES
 from cachelib.errors import ConfigError
+from cachelib.policy import refuse_unknown
 
 Address: TypeAlias = tuple[str, int] | str
 """Host and port, or the path of a Unix socket."""
@@ -68,11 +68,7 @@ class Settings:
     def of(cls, given: Mapping[str, Any]) -> Settings:
         """The settings given by name. A name that is none raises `ConfigError` with the nearest one."""
         known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-                raise ConfigError(f"memcached has no setting {name}: {hint}")
+        refuse_unknown("memcached", [name for name in given if name not in known], known)
         return cls(**given)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from redis.connection import ConnectionPool
 
 from cachelib.backends.redis.sentinels import asks_sentinels, sentinel_pool
 from cachelib.errors import ConfigError
+from cachelib.policy import refuse_unknown
 
 P = TypeVar("P", ConnectionPool, AsyncConnectionPool)
 
@@ -52,11 +52,7 @@ class Settings:
     def of(cls, given: Mapping[str, Any]) -> Settings:
         """The settings given by name. A name that is none raises `ConfigError` with the nearest one."""
         known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-                raise ConfigError(f"redis has no setting {name}: {hint}")
+        refuse_unknown("redis", [name for name in given if name not in known], known)
         return cls(**given)
 
     def of_connections(self) -> dict[str, Any]:
