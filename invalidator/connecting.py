@@ -22,8 +22,11 @@ def connect(
     duties: Duties,
     store: str,
     committed: Callable[[Positions], Committed | None],
+    met: str = "",
 ) -> Session:
     """A session with the node. `committed`: the committed offset as far as this node is concerned.
+
+    `met`: the start of its server that this process told last what counts; "" for none.
 
     Raises `CacheUnavailable`, `StoreError`.
     """
@@ -43,6 +46,7 @@ def connect(
         store=store,
         highest=duties.highest(),
         empty=_empty(backend),
+        unbroken=instance == met or began_empty(backend),
         end=far,
         horizon=horizon,
         whole=source.capability.whole,
@@ -83,6 +87,15 @@ def _positions(name: str, decision: Begin | StartOver, duties: Duties) -> Positi
     positions = merged(decision.positions, duties.epochs.pardoned(decision.positions, node_name(name)))
     duties.log.info("node connected", node=name, goes_on_from=decision.why, positions=dict(positions))
     return positions
+
+
+def began_empty(backend: Backend) -> bool:
+    """Whether this start of the server surely has nothing from before the start. Raises `CacheUnavailable`.
+
+    Those that can have more, or cannot tell, have no `began_empty`.
+    """
+    tells = getattr(backend, "began_empty", None)
+    return bool(tells()) if callable(tells) else False
 
 
 def _empty(backend: Backend) -> bool:

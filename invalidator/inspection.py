@@ -8,6 +8,7 @@ from cachelib.backends.base import Backend
 from cachelib.errors import CacheError, ConfigError, MissingExtra, StoreError
 from cachelib.stores import SqlStore
 from invalidator.config import redacted
+from invalidator.connecting import began_empty
 from invalidator.daemon import is_logged, open_letters, open_nodes, open_store, read_rules
 from invalidator.logs import open_log
 from invalidator.onlooker import looking_on
@@ -92,6 +93,7 @@ def _checked_node(
         store=store.identity(),
         highest=store.highest_version() if source.capability.versions else None,
         empty=False,
+        unbroken=began_empty(backend),
         end=end,
         horizon=end,
         whole=source.capability.whole,

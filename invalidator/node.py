@@ -44,6 +44,8 @@ class NodeWorker:
         self._backend = backend
         self._feed = feed
         self._duties = duties
+        self._met = ""
+        """The start of the server that answered last, and to all that is `confirmed`."""
         self._number: int | None = None
         self._reading = False
         self._connected_to: tuple[str, int] | None = None
@@ -134,6 +136,8 @@ class NodeWorker:
         if due:
             session.check_instance()
             session.checked_at_s = now_s
+            if session.half_noted:  # the first was written on the start that we connected to: now the second
+                self._apply(session, ())
         if self.failing_since_s is not None:
             after_s = round(self._duties.clock_s() - self.failing_since_s, 1)
             self._duties.log.info("a node answers again", node=self.name, after_s=after_s)
@@ -182,7 +186,7 @@ class NodeWorker:
             self._note_refused(full)
             return
         session.verify()
-        self.confirmed = session.confirmed
+        self.confirmed, self._met = session.confirmed, session.instance
         self._count_refreshes(session)
         if not answers:
             return
@@ -216,7 +220,7 @@ class NodeWorker:
         self._number, self._reading = None, False
         duties.window.leave(self.name)
         known = duties.identity()
-        session = connect(self.name, self._backend, self._feed.source, duties, known[0], self._committed)
+        session = connect(self.name, self._backend, self._feed.source, duties, known[0], self._committed, self._met)
         self._connected_to = known
         duties.metrics.node_up.labels(self.name).set(1)
         return session

@@ -7,7 +7,8 @@ connection. A note says from where to where its batch led, so the two must join:
     a batch is applied and leaves (120..130) in the place of (..90)
     (90..95) and (120..130) do not join: what lies between was lost, so the node is at 95
 
-One note alone would say 130.
+One note alone would say 130. So one that is alone says nothing: the snapshot may be from before the first of them,
+and whoever began anew is believed when his second note has joined the first.
 """
 
 from __future__ import annotations
@@ -102,10 +103,10 @@ def found(partitions: Sequence[str], raw: Sequence[bytes | None]) -> Found:
 def _joined(notes: Sequence[Note | None]) -> Note | None:
     """The one up to which nothing is missing."""
     present = sorted((note for note in notes if note is not None), key=lambda note: note.upto)
-    if not present:
+    if len(present) < len(notes):
         return None
-    last = present[-1]
-    return last if len(present) == 1 or last.since <= present[0].upto else present[0]
+    first, last = present
+    return last if last.since <= first.upto else first
 
 
 def _turn(notes: Sequence[Note | None]) -> int:
@@ -141,6 +142,7 @@ def begin(
     store: str,
     highest: int | None,
     empty: bool,
+    unbroken: bool,
     end: Positions,
     horizon: Positions,
     whole: bool = True,
@@ -148,7 +150,8 @@ def begin(
     """Where to go on with a node that has just been connected to.
 
     `highest`: the highest version that the store has given out; None where it does not tell.
-    `empty`: the node surely keeps nothing. `end`: the log's end, read before. `horizon`: see
+    `empty`: the node surely keeps nothing. `unbroken`: its server has not gone back since it counted. Another start
+    may have come back with what was there before the first note. `end`: the log's end, read before. `horizon`: see
     `ChangeSource.horizon`; asked for before the node was seen to be empty. `whole`: the log begins with
     the first change there was, see `Capability.whole`.
     """
@@ -163,7 +166,7 @@ def begin(
     missing = set(partitions) - set(notes.positions)
     if not missing:
         return Begin(notes.positions, "its own position")
-    if committed is not None and (node in committed.counted or empty):
+    if committed is not None and (empty or (unbroken and node in committed.counted)):
         # It counted, so the committed offset waited for it: whatever it has lost lies behind that.
         base = {at: position for at, position in committed.positions.items() if at in missing}
         if missing <= set(base):

@@ -82,8 +82,8 @@ class Session:
     """What is known of a node since it was last connected to.
 
     `noted`: from where the next note leads on. `confirmed`: what the notes surely say. `begun_anew`:
-    they say, if anything, something else than where we began, so both places have to be written.
-    `written`: the notes as they should be there.
+    they say, if anything, something else than where we began, so there has to be a new one. `written`: the notes as
+    they should be there.
     """
 
     backend: Backend
@@ -108,6 +108,14 @@ class Session:
     confirmed: Positions = field(default_factory=dict)
     checked_at_s: float = float("-inf")
     written: dict[Name, bytes] = field(default_factory=dict)
+
+    @property
+    def half_noted(self) -> bool:
+        """One of two notes is there, and nobody believes it alone."""
+        return not all(name in self.written for partition in self.positions for name in self._names(partition))
+
+    def _names(self, partition: str) -> tuple[Name, Name]:
+        return note_names(self.namespace, self.consumer, partition)
 
     def jump(self, positions: Positions) -> None:
         """Go on from there instead."""
@@ -172,20 +180,19 @@ class Session:
 
     def _notes(self, since: Positions) -> Iterator[tuple[Name, bytes]]:
         for partition, upto in self.positions.items():
-            names = note_names(self.namespace, self.consumer, partition)
+            names = self._names(partition)
             if self._says_so_already(since.get(partition), upto, names):
                 continue
             note = Note(since.get(partition, ""), upto, self.highest, self.store, self.watermark_us)
             raw = encode_note(note)
             turn = self.turns.get(partition, 0)
             self.turns[partition] = 1 - turn
-            for name in names if self.begun_anew else names[turn : turn + 1]:
-                yield name, raw
+            yield names[turn], raw
 
     def _says_so_already(self, since: str | None, upto: str, names: Sequence[Name]) -> bool:
         """A partition that stands still needs no new note; and if another member has it by now, no old one from us."""
         still = since == upto and self.watermark_us is None and not self.begun_anew
-        return still and any(name in self.written for name in names)
+        return still and all(name in self.written for name in names)
 
     def _proof(self, *, settled: bool) -> dict[Name, bytes]:
         if not (self.proof.caught_up and self.others.all_known()):

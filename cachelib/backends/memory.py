@@ -60,6 +60,7 @@ class Memory:
         self._items: OrderedDict[Name, tuple[bytes, int]] = OrderedDict()
         self._notes: dict[Name, bytes] = {}
         self._instance = secrets.token_hex(8)
+        self._old = False
         self._watchers: list[Seen] = []
 
     def get(self, name: Name) -> bytes | None:
@@ -95,6 +96,10 @@ class Memory:
         """See `Backend.instance`."""
         return self._instance
 
+    def began_empty(self) -> bool:
+        """This start has nothing from before it."""
+        return not self._old
+
     def watch(self, seen: Seen) -> None:
         """See `Backend.watch`; the one connection there is leads to this process."""
         self._watchers.append(seen)
@@ -116,6 +121,7 @@ class Memory:
             self._instance = secrets.token_hex(8)
             tell(self._watchers, self._instance)
             self._items, self._notes = OrderedDict(old[0]), dict(old[1])
+            self._old = bool(self._items)
 
     def snapshot(self) -> Snapshot:
         """Items and notes as they are now, to come back with."""

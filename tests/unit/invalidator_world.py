@@ -172,8 +172,7 @@ class FakeNode(Memory):
         return copy.deepcopy((self._items, self._notes))
 
     def restart_from(self, snapshot: Any) -> None:
-        self.restart()
-        self._items, self._notes = copy.deepcopy(snapshot)
+        self.restart(copy.deepcopy(snapshot))
 
     def lose_notes(self) -> None:
         self._notes = {}

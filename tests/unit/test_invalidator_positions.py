@@ -38,8 +38,6 @@ def test_what_is_no_note_proves_nothing(raw: bytes | None) -> None:
         (note("30", "40"), note("20", "30"), "40", 1),
         (note("20", "30"), note("10", "25"), "30", 1),
         (note("10", "20"), note("25", "30"), "20", 0),
-        (note("10", "20"), None, "20", 1),
-        (None, note("10", "20"), "20", 0),
     ],
 )
 def test_two_notes_prove_the_later_only_where_they_join(
@@ -50,6 +48,11 @@ def test_two_notes_prove_the_later_only_where_they_join(
     assert notes.turns == {"log": turn}
 
 
+@pytest.mark.parametrize("raw", [(note("10", "20"), None), (None, note("10", "20"))])
+def test_a_note_alone_may_stand_on_what_is_older_than_the_first(raw: tuple[bytes | None, bytes | None]) -> None:
+    assert at(*raw).positions == {}
+
+
 def test_watermark_is_that_of_the_note_up_to_which_nothing_is_missing() -> None:
     old, new = (encode_note(Note("10", "20", 1, STORE, 100)), encode_note(Note("25", "30", 2, STORE, 200)))
     assert at(old, new).watermarks_us == {"log": 100}
@@ -58,13 +61,13 @@ def test_watermark_is_that_of_the_note_up_to_which_nothing_is_missing() -> None:
 
 
 def test_each_partition_has_notes_of_its_own() -> None:
-    notes = found(["0", "1"], [note("1", "2", 5), None, None, None])
+    notes = found(["0", "1"], [note("1", "2", 5), note("1", "2", 5), None, None])
     assert notes.positions == {"0": "2"}
     assert notes.highest == 5
     assert notes.stores == {STORE}
 
 
-KNOWN = at(note("10", "20", 7), None)
+KNOWN = at(note("10", "20", 7), note("0", "10", 7))
 COMMITTED = Committed({"log": "15"}, frozenset({"a"}))
 
 
@@ -75,6 +78,7 @@ def decided(notes: Found = KNOWN, **but: Any) -> Begin | StartOver:
         "store": STORE,
         "highest": 9,
         "empty": False,
+        "unbroken": True,
         "end": {"log": "50"},
         "horizon": {"log": "45"},
     }
@@ -94,6 +98,11 @@ def test_node_that_counted_goes_on_from_the_committed_offset() -> None:
 
 def test_node_that_did_not_count_cannot_be_trusted() -> None:
     assert decided(NONE, committed=Committed({"log": "15"}, frozenset())) == StartOver("unknown_node")
+
+
+def test_node_that_counted_may_have_come_back_from_before_its_first_note() -> None:
+    assert decided(NONE, unbroken=False) == StartOver("unknown_node")
+    assert decided(NONE, unbroken=False, empty=True) == Begin({"log": "15"}, "the committed offset")
 
 
 def test_empty_node_that_did_not_count_goes_on_from_the_committed_offset() -> None:

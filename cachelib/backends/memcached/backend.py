@@ -86,6 +86,10 @@ class Memcached:
         """What happened that no answer shows. See `Counts.read`."""
         return self._counts.read()
 
+    def began_empty(self) -> bool:
+        """It does: and the file of a warm restart (`-e`) is of the moment of its stop, never of an earlier one."""
+        return True
+
     def close(self) -> None:
         """See `Backend.close`."""
         self._links.close()

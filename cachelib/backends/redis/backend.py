@@ -101,6 +101,10 @@ class Redis:
         """See `Backend.watch`."""
         self._transport.watch(self._talks.instance, seen)
 
+    def began_empty(self) -> bool:
+        """Whether this start of the server surely has nothing from before it: it loaded no file, and was no replica."""
+        return self._transport.converse(self._talks.began_empty())
+
     def close(self) -> None:
         """See `Backend.close`."""
         if self._replicas is not None:

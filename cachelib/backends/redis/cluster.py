@@ -233,6 +233,11 @@ class Cluster:
         told = [await self.shard(place).converse(self._talks.instance()) for place in sorted(slots.masters)]
         return "+".join(sorted(told))
 
+    async def began_empty(self) -> bool:
+        """See `Redis.began_empty`."""
+        places = (await self.slots()).masters
+        return all([await self.shard(place).converse(self._talks.began_empty()) for place in places])
+
     async def apply(self, batch: Batch, notes: Mapping[Name, bytes], now_ms: int) -> Results:
         """See `Backend.apply`. A note says of each master that all were told: so it follows when all have answered."""
         slots = await self.slots()

@@ -88,6 +88,10 @@ class RedisCluster:
         """See `Backend.instance`."""
         return to_its_end(self._cluster.instance())
 
+    def began_empty(self) -> bool:
+        """See `Redis.began_empty`: no master of it has anything from before its start."""
+        return to_its_end(self._cluster.began_empty())
+
     def watch(self, seen: Seen) -> None:
         """See `Backend.watch`: of all masters together nothing is told; see `start_of`."""
         seen("")

@@ -129,6 +129,16 @@ class Talks:
             raise unexpected(reply, "MGET")
         return reply
 
+    def began_empty(self) -> Talk[bool]:
+        """No key was loaded from a file (told since Redis 7.0, for both kinds of file), and it was never promoted."""
+        replies = yield [(b"INFO", b"persistence"), (b"INFO", b"replication")]
+        try:
+            loaded = told(replies[0], b"rdb_last_load_keys_loaded"), told(replies[0], b"aof_enabled")
+            alone = told(replies[1], b"role"), told(replies[1], b"master_replid2").strip("0")
+        except ProtocolError:
+            return False  # an older one
+        return loaded == ("0", "0") and alone == ("master", "")
+
     def instance(self) -> Talk[str]:
         """The run id and the replication id: a restart changes the first, a promotion the second."""
         replies = yield [(b"INFO", b"server"), (b"INFO", b"replication")]
