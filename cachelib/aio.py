@@ -37,6 +37,7 @@ from cachelib.sessions import AsyncSession, seal_keys
 from cachelib.shadow import shadowed
 from cachelib.stores.base import AsyncStore
 from cachelib.transaction import AsyncTransaction, LoopTransaction
+from cachelib.world import World
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
@@ -67,7 +68,7 @@ class AsyncCache:
         """See `Cache`."""
         self.metrics = Metrics(listener)
         self._store = store
-        world = LoopWorld()
+        world = self._world()
         self._pool = Pool(places, _as_it_is, breaker, world)
         self._abandoned: set[asyncio.Task[None]] = set()
         parts = Parts(
@@ -88,6 +89,10 @@ class AsyncCache:
         self._layout = self._core.layout
         self._comparer = shadowed(self._core, compare, self._begun)
         self._seal_keys = seal_keys(session_key)
+
+    def _world(self) -> World:
+        """What the core waits by; the simulation has another."""
+        return LoopWorld()
 
     # --- reading -----------------------------------------------------------------------------
 

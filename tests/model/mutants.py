@@ -15,7 +15,6 @@ from unittest.mock import patch
 from cachelib import item as cache
 from cachelib import steps
 from cachelib.model import (
-    Content,
     Fill,
     Item,
     Kind,
@@ -55,9 +54,10 @@ real_fill, real_put, real_raise, real_revoke, real_own_load = (
 )
 
 
-def stored(content: Content, version: int, known: bool, ttl_ms: int) -> Item:
-    gone = content.kind is Kind.ABSENCE
-    return Item(content, known=known, version=version, floor=version, floor_gone=gone, expires_ms=ttl_ms)
+def stored(op: Fill | Put, now_ms: int) -> Item:
+    gone, ends_ms = op.content.kind is Kind.ABSENCE, now_ms + op.ttl_ms
+    item = Item(op.content, known=True, version=op.version, floor=op.version, floor_gone=gone, expires_ms=ends_ms)
+    return item.but(as_of_us=op.as_of_us)
 
 
 def fill_without_token(item: Item | None, op: Fill, now_ms: int) -> Any:
@@ -67,7 +67,7 @@ def fill_without_token(item: Item | None, op: Fill, now_ms: int) -> Any:
 def fill_without_floor(item: Item | None, op: Fill, now_ms: int) -> Any:
     if item is None or item.lease != op.token:
         return item, LeaseLost()
-    return stored(op.content, op.version, True, op.ttl_ms), Stored()
+    return stored(op, now_ms), Stored()
 
 
 def fill_lowers_floor_of_absence(item: Item | None, op: Fill, now_ms: int) -> Any:
@@ -84,7 +84,7 @@ def fill_knows_absence(item: Item | None, op: Fill, now_ms: int) -> Any:
 
 def put_creates(item: Item | None, op: Put, now_ms: int) -> Any:
     if item is None:
-        return stored(op.content, op.version, True, op.ttl_ms), Stored()
+        return stored(op, now_ms), Stored()
     return real_put(item, op, now_ms)
 
 
@@ -108,7 +108,7 @@ def put_is_only_put(item: Item | None, op: Put, now_ms: int) -> Any:
 
 def put_below_floor(item: Item | None, op: Put, now_ms: int) -> Any:
     if item is not None and cache._put_has_ground(item, op):
-        return stored(op.content, op.version, True, op.ttl_ms), Stored()
+        return stored(op, now_ms), Stored()
     return real_put(item, op, now_ms)
 
 

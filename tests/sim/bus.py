@@ -9,7 +9,7 @@ from typing import Any
 from cachelib.errors import LogGap
 from cachelib.model import RowChange
 from cachelib.stores.base import LogBatch, LogEntry
-from cachelib.testing.sim.plan import Deed
+from cachelib.testing.sim.profile import Deed
 from cachelib.testing.sim.store import SimStore
 from invalidator.sources.base import Capability, Committed, Event, Polled, Positions
 from invalidator.sources.outbox import Outbox
@@ -74,21 +74,33 @@ class Bus:
         self._sent = 0
         self._held_until_us = 0
         self._pump_is_on = False
-        self._pump()
+        store.recorded = self.woken
 
     # --- from the store ----------------------------------------------------------------------
+
+    def woken(self) -> None:
+        """Something was committed: it arrives in a while."""
+        if not self._pump_is_on:
+            self._pump_is_on = True
+            self._pump_in(self.random.randint(500, 60_000))
+
+    def _pump_in(self, us: int) -> None:
+        self.store.loop.at(us, self._pump)
 
     def _pump(self) -> None:
         """What is new in the write-ahead log arrives, in its order."""
         store = self.store
-        if store.loop.now_us >= self._held_until_us:
+        left_us = self._held_until_us - store.loop.now_us
+        if left_us > 0:
+            self._pump_in(min(left_us, 60_000))  # what holds it back may end before
+        else:
+            self._pump_is_on = False
             while self._sent < len(store.ahead):
                 change = store.ahead[self._sent]
                 self._sent += 1
                 for partition in (0, 1) if change.op == "truncate" else (change.key["id"] % 2,):
                     self.logs[partition].append(change)
                 store.loop.fire(store.news)
-        store.loop.at(self.random.randint(500, 60_000), self._pump)
 
     # --- faults ------------------------------------------------------------------------------
 

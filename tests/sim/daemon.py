@@ -15,7 +15,7 @@ from greenlet import greenlet
 from cachelib.errors import CacheUnavailable, LayoutConflict, StoreError
 from cachelib.stores.base import LogBatch
 from cachelib.testing.sim.loop import Process, Question, Signal, pause
-from cachelib.testing.sim.plan import Deed, Plan
+from cachelib.testing.sim.profile import Deed, Plan
 from cachelib.testing.sim.store import SimStore
 from cachelib.testing.sim.world import World
 from invalidator.config import load
@@ -26,6 +26,8 @@ from invalidator.sources.outbox import Outbox
 from tests.sim.bus import Bus, BusSource, EarlySource
 
 NAMES = {"outbox": Outbox, "early": EarlySource, "bus": BusSource}
+NOTICED_US = 3_000_000
+"""It finds out by itself within that time that a node was restarted."""
 TURN_US = 600_000
 """A loop or a worker with nothing to do looks up so often."""
 
@@ -218,6 +220,9 @@ class BlockingBackend:
     def instance(self) -> str:
         return blocking(self._backend.instance())
 
+    def began_empty(self) -> bool:
+        return blocking(self._backend.began_empty())
+
     def close(self) -> None:
         pass
 
@@ -336,6 +341,9 @@ class Daemon:
         if deed.kind == "daemon_kill":
             self.process.alive = False
             self.world.loop.at(deed.what[0], self._start_if_dead)
+        elif deed.kind == "daemon_cut":
+            node = self.world.nodes[deed.who % len(self.world.nodes)]
+            self.world.network.cut["invalidator", node.name] = self.world.loop.now_us + deed.what[0]
         elif deed.kind == "daemon_pause":
             self.process.paused_until_us = self.world.loop.now_us + deed.what[0]
         elif self.bus is not None and deed.kind in ("repeat", "rewind", "truncate_bus", "delay_bus"):
@@ -364,8 +372,8 @@ class Daemon:
         workers = list(service.fleet)
         return (
             covers(service.positions, end)
-            and all(worker.in_window and worker.counts and covers(worker.confirmed, end) for worker in workers)
-            and all(_instance(worker) == node.instance() for worker, node in zip(workers, world.nodes, strict=True))
+            and all(worker.in_window and worker.counts and covers(_confirmed(worker), end) for worker in workers)
+            and world.loop.now_us - max(node.restarted_us for node in world.nodes) > NOTICED_US
             and service._epochs.layout.__self__._seen is None  # type: ignore[attr-defined]
             and b'"next"' not in (world.store.document or b"")
         )
@@ -375,8 +383,9 @@ class Daemon:
         return len(store.ahead) if self.plan.profile.source == "early" else len(store.log)
 
 
-def _instance(worker: Any) -> str:
-    return worker.session.instance if worker.session is not None else ""
+def _confirmed(worker: Any) -> Any:
+    """By this session: what an earlier one knew, the node may have lost."""
+    return worker.session.confirmed if worker.session is not None else {}
 
 
 def daemon_of(plan: Plan) -> Daemon | None:

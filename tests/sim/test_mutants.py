@@ -13,7 +13,7 @@ from tests.sim.daemon import daemon_of
 from tests.sim.mutants import MUTANTS, SEEDS_FOUND, search
 from tests.sim.naive import NaiveCache
 
-SEEDS = 20_000
+SEEDS = 2_000
 
 
 @pytest.mark.slow

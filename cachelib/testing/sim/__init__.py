@@ -7,12 +7,13 @@ moments at which programs stop, die or are cancelled.
     with simulation():
         outcome = Runner().run(plan_of(seed))
 
-`plan.py` draws what happens, `world.py` does it, `history.py` checks it, `run.py` shortens what failed.
+`plan.py` and `stories.py` draw what happens, `world.py` does it, `history.py` checks it, `run.py` shortens what failed.
 """
 
 from __future__ import annotations
 
-from cachelib.testing.sim.plan import Deed, Plan, Profile, plan_of
+from cachelib.testing.sim.plan import plan_of
+from cachelib.testing.sim.profile import Deed, Plan, Profile
 from cachelib.testing.sim.run import Outcome, Runner, simulation
 
 __all__ = ["Deed", "Outcome", "Plan", "Profile", "Runner", "plan_of", "simulation"]

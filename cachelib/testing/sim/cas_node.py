@@ -29,6 +29,7 @@ class CasNode:
         self.loop = loop
         self.down = False
         self.start = 1
+        self.fuse = self.restarted_us = 0
         self._items: dict[Name, tuple[bytes, int, int]] = {}
         self._cas = 0
 
@@ -40,6 +41,12 @@ class CasNode:
         """See `Server`: CAS ids begin again, which is what I14 is about."""
         self._items, self._cas = {}, 0
         self.start += 1
+        self.restarted_us = self.loop.now_us
+
+    def forget_notes(self) -> None:
+        """See `Server`."""
+        for name in [name for name in self._items if b"." not in name.split(b"/")[1]]:
+            del self._items[name]
 
     def keep(self) -> Any:
         """See `Server`."""
@@ -59,6 +66,10 @@ class CasNode:
         """See `Server`."""
         found = self._alive(name)
         return found[0] if found else None
+
+    def held(self) -> list[tuple[Name, bytes]]:
+        """See `Server`."""
+        return [(name, raw) for name, (raw, _, until_us) in self._items.items() if until_us > self.loop.now_us]
 
     def instance(self) -> str:
         """As the backend makes it from `stats`."""
@@ -193,6 +204,10 @@ class CasBackend:
         for (name, op), answer in zip(batch, results, strict=True):
             self._way.tell(name, op, answer)
         return results
+
+    async def began_empty(self) -> bool:
+        """Not as a memcached does, whose file is of the moment of its stop: here old ones come back, too."""
+        return False
 
     async def watch(self, seen: Seen) -> None:
         """See `Backend.watch`."""

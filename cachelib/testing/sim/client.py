@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 from typing import Any
 
-from cachelib import aio
 from cachelib.aio import AsyncCache
 from cachelib.entity import Entity
 from cachelib.errors import CacheError
@@ -15,6 +14,7 @@ from cachelib.policy import StoreBudget
 from cachelib.port import Landing
 from cachelib.testing.sim.loop import Loop, Process, Signal, Task, pause, until
 from cachelib.testing.sim.store import SimStore
+from cachelib.world import World
 
 
 class Cancelled(BaseException):
@@ -149,12 +149,10 @@ class SimCache(AsyncCache):
 
     def __init__(self, loop: Loop, process: Process, backend: Any, store: SimStore, entities: tuple[Entity, ...]):
         self._sim = loop, process
-        names = vars(aio)
-        real, names["LoopWorld"] = names["LoopWorld"], lambda: SimWorld(loop)
-        try:
-            super().__init__(backend, store=store, entities=entities, budget=StoreBudget(wait="5s"))
-        finally:
-            names["LoopWorld"] = real
+        super().__init__(backend, store=store, entities=entities, budget=StoreBudget(wait="5s"))
+
+    def _world(self) -> World:
+        return SimWorld(self._sim[0])
 
     def _abandon(self, name: Name, op: Op) -> None:
         loop, process = self._sim

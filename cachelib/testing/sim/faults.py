@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cachelib.testing.sim.client import Cancelled, Client
 from cachelib.testing.sim.node import Server
-from cachelib.testing.sim.plan import Deed
+from cachelib.testing.sim.profile import Deed
 
 if TYPE_CHECKING:
     from cachelib.testing.sim.world import World
@@ -46,6 +46,29 @@ def _old(at: Fault) -> None:
         at.world.kept[node.name] = node.keep()
     else:
         node.restart_from(kept)
+
+
+def _keep(at: Fault) -> None:
+    """A snapshot is taken, once."""
+    for node in at.world.nodes:
+        at.world.kept.setdefault(node.name, node.keep())
+
+
+def _come_back(at: Fault) -> None:
+    """The node comes back with it."""
+    node: Server = at.client.node
+    if node.name in at.world.kept:
+        node.restart_from(at.world.kept[node.name])
+
+
+def _fuse(at: Fault) -> None:
+    """The node will restart when it has answered so many more questions: in the middle of something."""
+    at.client.node.fuse = at.deed.what[0]
+
+
+def _forget_notes(at: Fault) -> None:
+    """The node is full, and what it evicts is not items."""
+    at.world.nodes[at.deed.who % len(at.world.nodes)].forget_notes()
 
 
 def _cut(at: Fault) -> None:
@@ -91,6 +114,10 @@ FAULTS: dict[str, Callable[[Fault], None]] = {
     "garbage": _garbage,
     "restart": _restart,
     "old": _old,
+    "keep": _keep,
+    "come_back": _come_back,
+    "fuse": _fuse,
+    "forget_notes": _forget_notes,
     "cut": _cut,
     "node_down": _node_down,
     "store_down": _store_down,

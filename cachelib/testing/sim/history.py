@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 Key: TypeAlias = str
 State: TypeAlias = Any
 """What the store holds for a key; `None` for no row."""
+Seen: TypeAlias = dict[Key, int]
+"""What a session wrote and was shown: the latest place of each key."""
 
 
 class Violation(Exception):
@@ -82,7 +84,6 @@ class History:
         self.checked = 0
         self._reads_bind = reads_bind
         self._known: dict[Key, int] = defaultdict(int)
-        self._sessions: dict[tuple[str, Key], int] = defaultdict(int)
 
     # --- strong ------------------------------------------------------------------------------
 
@@ -102,28 +103,28 @@ class History:
 
     # --- session -----------------------------------------------------------------------------
 
-    def begin_in(self, session: str, key: Key, now_us: int) -> Begun:
-        """A read of a session begins."""
-        return Begun(key, self._sessions[session, key], now_us)
+    def begin_in(self, seen: Seen, key: Key, now_us: int) -> Begun:
+        """A read of a session begins, which has seen this."""
+        return Begun(key, seen.get(key, 0), now_us)
 
-    def in_session(self, session: str, begun: Begun, state: State) -> None:
+    def in_session(self, seen: Seen, begun: Begun, state: State) -> None:
         """It ended: not older than what this session wrote and read before it began. Raises `Violation`."""
         place = self._at_least(begun.key, state, begun.least, "session")
-        self.saw(session, begun.key, place)
+        self.saw(seen, begun.key, place)
 
-    def saw(self, session: str, key: Key, place: int) -> None:
-        """The session wrote this, or was shown it, or was handed a token of one that was."""
-        self._sessions[session, key] = max(self._sessions[session, key], place)
+    def saw(self, seen: Seen, key: Key, place: int) -> None:
+        """The session wrote this, or was shown it."""
+        seen[key] = max(seen.get(key, 0), place)
 
     # --- bounded and eventual ----------------------------------------------------------------
 
-    def bounded(self, begun: Begun, state: State, staleness_us: int) -> None:
-        """A read ended that may be so much behind the store as of its begin. Raises `Violation`."""
+    def bounded(self, begun: Begun, state: State, staleness_us: int, promise: str = "bounded") -> None:
+        """A read ended that may be so much behind the store as of its begin, or says that it is. Raises `Violation`."""
         place = max(self.truth.places(begun.key, state), default=-1)
         replaced_us = None if place < 0 else self.truth.replaced_at_us(begun.key, place)
         self.checked += 1
         if place < 0 or (replaced_us is not None and replaced_us < begun.at_us - staleness_us):
-            raise Violation("bounded", f"{begun.key} was {state!r}, replaced more than {staleness_us / 1e6:g} s before")
+            raise Violation(promise, f"{begun.key} was {state!r}, replaced more than {staleness_us / 1e6:g} s before")
 
     def eventual(self, begun: Begun, state: State) -> None:
         """A read ended that promises only something that was once committed. Raises `Violation`."""

@@ -90,6 +90,8 @@ class Loop:
         """What a task raised that nobody expects."""
         self.events = 0
         self.tasks: list[Task] = []
+        self._ended = False
+        """A task has, since that was last looked at."""
         self._heap: list[tuple[int, int, Any, Any, Any]] = []
         self._number = 0
 
@@ -127,11 +129,14 @@ class Loop:
     # --- running -----------------------------------------------------------------------------
 
     def run(self, until_us: int, enough: Callable[[], bool] | None = None) -> None:
-        """Let time pass, up to there, or until it is enough."""
-        heap = self._heap
+        """Let time pass, up to there, or until it is enough: that is asked at first and whenever a task has ended."""
+        heap, pop = self._heap, heapq.heappop
+        if enough is not None and enough():
+            return
         while heap and heap[0][0] <= until_us and self.crashed is None:
-            now_us, _, task, ticket, value = heapq.heappop(heap)
-            self.now_us = max(now_us, self.now_us)
+            now_us, _, task, ticket, value = pop(heap)
+            if now_us > self.now_us:
+                self.now_us = now_us
             self.events += 1
             if self.events > EVENTS_MAX:
                 raise RuntimeError(f"more than {EVENTS_MAX} events: something turns in a circle")
@@ -142,8 +147,10 @@ class Loop:
                     self._push(task.process.paused_until_us, task, ticket, value)
                     continue
                 self._step(task, value)
-            if enough is not None and enough():
-                return
+            if self._ended:
+                self._ended = False
+                if enough is not None and enough():
+                    return
         if not heap or heap[0][0] > until_us:
             self.now_us = max(self.now_us, until_us)
 
@@ -165,7 +172,10 @@ class Loop:
     def _step(self, task: Task, value: Any) -> None:
         self.current = task
         try:
-            asked = task.steps.throw(value) if isinstance(value, BaseException) else task.steps.send(value)
+            if value is None or value is True or value is False:
+                asked = task.steps.send(value)
+            else:
+                asked = task.steps.throw(value)
         except StopIteration as end:
             self._end(task, end.value, None)
             return
@@ -184,6 +194,7 @@ class Loop:
 
     def _end(self, task: Task, result: Any, error: BaseException | None) -> None:
         task.done, task.result, task.error = True, result, error
+        self._ended = True
         task.ticket += 1
         self.fire(task.ended)
 

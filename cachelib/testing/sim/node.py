@@ -19,7 +19,6 @@ from cachelib.testing.sim.loop import Loop, Process, pause
 T = TypeVar("T")
 TIMEOUT_US = 250_000
 """After so long a client takes a question for unanswered."""
-NOT_ANSWERED = "the node did not answer in time"
 
 
 @dataclass(slots=True)
@@ -44,6 +43,9 @@ class Server(Protocol):
     start: int
     """Counts how often it was started: connections do not survive that."""
 
+    restarted_us: int
+    """When that was last; 0 for never."""
+
     def evict(self, name: Name) -> None:
         """Drop one item."""
 
@@ -56,11 +58,20 @@ class Server(Protocol):
     def restart_from(self, kept: Any) -> None:
         """Come back with what was kept then."""
 
+    fuse: int
+    """It restarts when it has answered so many more questions; 0: it does not."""
+
     def plant(self, name: Name, raw: bytes) -> None:
         """Hold these bytes."""
 
+    def forget_notes(self) -> None:
+        """Evict the notes alone."""
+
     def peek(self, name: Name) -> bytes | None:
         """The item's bytes, for checks."""
+
+    def held(self) -> list[tuple[Name, bytes]]:
+        """All items, for checks."""
 
     def instance(self) -> str:
         """Which start of the server answers."""
@@ -78,20 +89,31 @@ class PlainNode(Memory):
         self.loop = loop
         self.down = False
         self.start = 1
+        self.fuse = self.restarted_us = 0
         self.peek = self.get
 
     def restart(self, old: Snapshot = ({}, {})) -> None:
         """See `Server`."""
         super().restart(old)
         self.start += 1
+        self.restarted_us = self.loop.now_us
 
     def instance(self) -> str:
         """See `Backend.instance`."""
         return f"{self.name}-{self.start}"
 
+    def forget_notes(self) -> None:
+        """See `Server`."""
+        self._notes.clear()
+
     def keep(self) -> Any:
         """See `Server`."""
         return self.snapshot()
+
+    def held(self) -> list[tuple[Name, bytes]]:
+        """See `Server`."""
+        now_ms = self.loop.now_us // 1000
+        return [(name, raw) for name, (raw, until_ms) in self.snapshot()[0].items() if until_ms > now_ms]
 
     def restart_from(self, kept: Any) -> None:
         """See `Server`."""
@@ -121,7 +143,12 @@ class Way:
         self._line = None
 
     async def connected(self) -> int:
-        """The connection; opened where there is none, and then it is asked first where it leads to."""
+        """The connection; opened where there is none, and then it is asked first where it leads to.
+
+        One that the server has closed meanwhile is mostly seen to be closed, and another takes its place.
+        """
+        if self._line is not None and self._line != self.node.start and self.loop.current.random.random() < 0.7:
+            self._line = None
         if self._line is None:
             start = await self._travel(lambda: self.node.start, None)
             if self._watchers:
@@ -165,6 +192,10 @@ class Way:
         if start is not None and node.start != start:
             raise ConnectionLost("the connection ended")
         result = do()
+        if node.fuse:
+            node.fuse -= 1
+            if not node.fuse:
+                node.restart()
         if lost < network.lost:
             loop.say(self._who, "is not told the answer of that")
             await self._give_up()
@@ -179,7 +210,7 @@ class Way:
 
     async def _give_up(self) -> None:
         await pause(TIMEOUT_US)
-        raise CacheUnavailable(NOT_ANSWERED)
+        raise CacheUnavailable("the node did not answer in time")
 
     def tell(self, name: Name, op: Op, answer: Any) -> None:
         """Add an operation to the story."""
@@ -242,6 +273,10 @@ class PlainBackend:
     async def instance(self) -> str:
         """See `Backend.instance`."""
         return await self._way.ask(self._node.instance)
+
+    async def began_empty(self) -> bool:
+        """As the daemon asks it."""
+        return await self._way.ask(self._node.began_empty)
 
     async def watch(self, seen: Seen) -> None:
         """See `Backend.watch`."""

@@ -7,116 +7,17 @@ story can be shortened by leaving deeds out without changing what the others do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import cache
 from random import Random
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from cachelib.entity import Entity
-from cachelib.policy import Eventual, LeasePolicy, Strong, Ttl
-from cachelib.testing.sim.node import Network
+from cachelib.testing.sim.profile import SECOND_US, Deed, LevelName, Plan, Profile, SourceName
 from cachelib.testing.sim.store import Weather
-from cachelib.testing.sim.transaction import TABLE, load_lists, load_rows, remove_row, save_row, value_of_row
-
-SECOND_US = 1_000_000
-
-LevelName: TypeAlias = Literal["strong", "strong-or-store", "eventual"]
-SourceName: TypeAlias = Literal["none", "outbox", "early", "bus"]
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """The world of a run."""
-
-    level: LevelName = "strong"
-    write: Literal["through", "populate", "invalidate"] = "through"
-    ttl: str = "1h"
-    early: float = 0.0
-    wait_max: str = "2s"
-    hold: str = "300ms"
-    cas: bool = False
-    """The node is a memcached."""
-    nodes: int = 1
-    """Each client uses one of them; with several nothing strong is promised."""
-    skews_us: tuple[int, ...] = (0, 0)
-    """One client each, with so wrong a clock."""
-    rows: int = 2
-    groups: int = 1
-    weather: Weather = field(default_factory=Weather)
-    slow: float = 0.0
-    lost: float = 0.0
-    late: float = 0.0
-    source: SourceName = "none"
-    """Where the invalidator reads, if there is one."""
-    faults: frozenset[str] = frozenset()
-    refresh: bool = False
-    """The invalidator writes changes through. No seed asks for it: `Plan.refreshing` does."""
-
-    def network(self) -> Network:
-        """The network of the run."""
-        return Network(slow=self.slow, lost=self.lost, late=self.late)
-
-    def entities(self) -> tuple[Entity, Entity]:
-        """Row keys, and keys of many rows."""
-        versions, refresh = self.weather.versions, self.refresh and self.weather.versions
-        return entities(self.level, self.write, self.ttl, self.early, self.wait_max, self.hold, versions, refresh)
-
-
-@dataclass(frozen=True, slots=True)
-class Deed:
-    """Something that begins at a moment. `who` is a client by its number; faults use it as they like."""
-
-    at_us: int
-    kind: str
-    who: int
-    what: tuple[Any, ...]
-    seed: int
-
-    def told(self) -> str:
-        """For a story."""
-        return f"{self.kind} {' '.join(map(str, self.what))}".strip()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A run, before it is run."""
-
-    seed: int
-    profile: Profile
-    deeds: tuple[Deed, ...]
-
-    def refreshing(self) -> Plan:
-        """The same where nobody but the invalidator writes changes through."""
-        return replace(self, profile=replace(self.profile, refresh=True, write="invalidate"))
-
-    def but(self, deeds: tuple[Deed, ...]) -> Plan:
-        """The same with other deeds."""
-        return replace(self, deeds=deeds)
-
-
-@cache
-def entities(
-    level: str, write: Any, ttl: str, early: float, wait_max: str, hold: str, versions: bool, refresh: bool
-) -> tuple[Entity, Entity]:
-    """Entities are the same for all runs with these settings."""
-    consistency = Eventual() if level == "eventual" else Strong("raise" if level == "strong" else "store")
-    settings: dict[str, Any] = {
-        "consistency": consistency,
-        "ttl": ttl,
-        "negative_ttl": ttl,
-        "jitter": Ttl(early=early),
-        "lease": LeasePolicy(hold=hold, wait="8ms", wait_max=wait_max),
-    }
-    version = "row_version" if versions else None
-    row = Entity(
-        "row:{id:int}", table=TABLE, key="id", version=version, load=load_rows, save=save_row, remove=remove_row,
-        write=write, refresh=value_of_row if refresh else None, **settings,
-    )  # fmt: skip
-    return row, Entity("list:{grp:int}", depends_on={TABLE: "grp"}, load=load_lists, **settings)
-
+from cachelib.testing.sim.stories import story_of
 
 # --- from a seed -----------------------------------------------------------------------------
 
+STORIES_SHARE = 0.5
+"""So many of the seeds have a story that is arranged."""
 STRONG_FAULTS = ("evict", "restart", "cut", "pause", "kill", "cancel", "store_down", "garbage", "unknown", "old")
 ROUGH_FAULTS = (*STRONG_FAULTS, "node_down", "daemon_kill", "daemon_pause")
 BUS_FAULTS = ("repeat", "rewind", "truncate_bus", "delay_bus")
@@ -126,15 +27,18 @@ def plan_of(seed: int) -> Plan:
     """The run of a seed."""
     random = Random(seed)
     profile = _profile(random)
+    if random.random() < STORIES_SHARE:
+        return Plan(seed, *story_of(random, profile))
     return Plan(seed, profile, _deeds(random, profile))
 
 
 def _profile(random: Random) -> Profile:
     levels: list[LevelName] = ["strong", "strong-or-store", "eventual"]
-    level = random.choices(levels, [66, 14, 20])[0]
+    level = random.choices(levels, [56, 12, 32])[0]
     eventual = level == "eventual"
-    source: SourceName = random.choice(["outbox", "early", "bus"]) if eventual or random.random() < 0.06 else "none"
-    possible = ROUGH_FAULTS + (BUS_FAULTS if source == "bus" else ()) if eventual else STRONG_FAULTS
+    told = random.random() < (0.45 if eventual else 0.06)
+    source: SourceName = random.choice(["outbox", "outbox", "early", "bus"]) if told else "none"
+    possible = ROUGH_FAULTS + (BUS_FAULTS if source == "bus" else ()) if eventual and told else STRONG_FAULTS
     faults = frozenset(fault for fault in possible if random.random() < 0.35)
     versions = random.random() < 0.8
     early = source in ("early", "bus")
@@ -147,14 +51,16 @@ def _profile(random: Random) -> Profile:
     )
     clients = random.choice([1, 2, 2, 3])
     skews = (0, 0, 0, 40, -40, 3_000_000, -3_000_000, 86_400_000_000, -86_400_000_000)
+    refresh = told and random.random() < 0.3
     return Profile(
         level=level,
-        write=random.choice(["through", "through", "populate", "invalidate"]),
+        write="invalidate" if refresh else random.choice(["through", "through", "populate", "invalidate"]),
+        refresh=refresh,
         ttl=random.choice(["1h", "1h", "1s"]),
         early=random.choice([0.0, 0.0, 0.9]),
         wait_max=random.choice(["0s", "30ms", "2s"]),
         hold=random.choice(["50ms", "300ms", "3s"]),
-        cas=random.random() < (0.0 if eventual else 0.25),
+        cas=random.random() < 0.25,
         nodes=random.choice([1, 2]) if eventual else 1,
         skews_us=tuple(random.choice(skews) for _ in range(clients)),
         rows=random.choice([0, 1, 2]),
@@ -164,6 +70,7 @@ def _profile(random: Random) -> Profile:
         lost=random.choice([0.0, 0.0, 0.03, 0.15]),
         late=random.choice([0.0, 0.0, 0.03, 0.15]),
         source=source,
+        marks=random.choice([2, 3, 64]),
         faults=faults,
     )
 
@@ -192,6 +99,11 @@ def _weights(random: Random, profile: Profile, layouts: bool) -> tuple[list[str]
     weights["invalidate"] = random.choice([0, 2])
     if profile.level == "eventual":
         weights["write_past"] = random.choice([0, 20])
+    if not profile.weather.lag_us:  # of a replica nobody can promise more
+        users = (0, 30) if profile.level == "eventual" else (0, 0, 15)
+        weights["user_read"] = random.choice(users)
+        weights["user_write"] = weights["user_read"] / 2
+        weights["bounded_read"] = random.choice([0, 25]) if profile.level == "eventual" else 0
     faults = sorted(profile.faults - {"unknown"})
     weights |= {fault: 25 / len(faults) for fault in faults}
     return list(weights), list(weights.values())
@@ -212,6 +124,13 @@ def _deed(random: Random, profile: Profile, kind: str, at_us: int, tag: int, foc
         what = (number, (number + 1) % 3, grp, tag, _fate(random, profile))
     elif kind == "write_past":
         what = (number, grp, random.choice([tag, tag, None]))
+    elif kind == "user_read":
+        what = (random.randrange(2), *random.choice([("row", number), ("row", number), ("list", grp)]))
+    elif kind == "user_write":
+        what = (random.randrange(2), number, grp, random.choice([tag, tag, tag, None]), _fate(random, profile))
+    elif kind == "bounded_read":
+        max_age = random.choice(["5ms", "100ms", "1s", "3s"])
+        what = (*random.choice([("row", number), ("list", grp)]), max_age)
     elif kind == "delete":
         what = (number, _fate(random, profile))
     elif kind == "move":

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from cachelib import history
 from cachelib.testing.sim.client import SimCache
-from cachelib.testing.sim.plan import Plan, Profile
+from cachelib.testing.sim.profile import Plan, Profile
 from cachelib.testing.sim.stage import set_up
 from cachelib.testing.sim.store import Weather
 from cachelib.testing.sim.world import CacheOf, Companion, World
@@ -118,12 +119,13 @@ _BETTER: tuple[Callable[[Profile], Profile], ...] = (
 @contextmanager
 def simulation(*packages: str) -> Iterator[None]:
     """Where seeds are run: the code of these packages gets its time and chance from the simulation."""
-    was = gc.isenabled()
+    was, marks = gc.isenabled(), history.KEYS_MAX
     gc.disable()
     try:
         with set_up(("cachelib", *packages)):
             yield
     finally:
+        history.KEYS_MAX = marks
         if was:
             gc.enable()
         gc.collect()

@@ -7,7 +7,7 @@ order for each row, and say nothing across rows. What happens between two pauses
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,10 @@ class Weather:
     """A commit stands in the log up to so long before it can be read."""
     lag_us: int = 0
     """Loads ask a replica that is so far behind."""
+
+
+def _nobody_asks() -> None:
+    pass
 
 
 def row_key(number: int) -> str:
@@ -65,6 +69,8 @@ class SimStore:
         self.shown: dict[int, int] = {}
         """Transactions that can be read, and since when."""
         self.news = Signal()
+        self.recorded: Callable[[], None] = _nobody_asks
+        """Called when a commit has come to stand in `ahead`."""
         self.document: bytes | None = encode_layout(first_layout())
         self.consumers: dict[str, str] = {}
         self.who = "store-1"
@@ -143,7 +149,8 @@ class SimStore:
         as_of_us = self.loop.now_us
         await pause(int(300 * task.random.random()))  # `now()` is of the transaction's begin, the snapshot comes later
         rows = await loader(Reading(self, self.weather.lag_us), keys)
-        self.loop.say(task.process.name, f"loads {list(keys)}: {shown(rows)}")
+        if self.loop.story is not None:
+            self.loop.say(task.process.name, f"loads {list(keys)}: {shown(rows)}")
         await self.travel()
         return Loaded(rows, as_of_us)
 

@@ -194,6 +194,7 @@ class Transaction:
         if self._changes:
             store.unseen[self.number] = len(store.ahead)
             store.ahead += self._changes
+            store.recorded()
             store.loop.fire(store.news)
         hidden_us = store_random(store).randint(0, store.weather.hidden_us) if store.weather.hidden_us else 0
         store.loop.at(hidden_us, lambda: self._show(seen))

@@ -6,9 +6,11 @@ Longer than 300 lines because each deed of a client is a few lines here, beside 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from random import Random
 from typing import Any, Protocol
 
+from cachelib import history
 from cachelib.entity import Entity
 from cachelib.envelope import decode
 from cachelib.errors import CacheError, DecodeError
@@ -19,13 +21,14 @@ from cachelib.testing.sim.client import Cancelled, Client, SimCache
 from cachelib.testing.sim.faults import FAULTS, Fault
 from cachelib.testing.sim.history import Begun, History, Truth, Violation
 from cachelib.testing.sim.loop import START_US, Loop, Process, Task
-from cachelib.testing.sim.node import PlainNode, Server
-from cachelib.testing.sim.plan import SECOND_US, Deed, Plan
+from cachelib.testing.sim.node import PlainNode
+from cachelib.testing.sim.profile import SECOND_US, Deed, Plan
 from cachelib.testing.sim.stage import Stage
 from cachelib.testing.sim.store import SimStore, row_key
 from cachelib.testing.sim.transaction import Held
+from cachelib.testing.sim.users import ABSENT, CALLS, User
 
-ABSENT = object()
+NOTHING, DAMAGED = object(), object()
 SETTLE_US = 90 * SECOND_US
 """Everything is quiet after so long at the latest."""
 LOOK_US = SECOND_US // 4
@@ -61,6 +64,7 @@ class World:
         self.plan, self.profile = plan, profile
         self.loop = Loop(Random(plan.seed ^ 0x51AF))
         Stage.loop = self.loop
+        history.KEYS_MAX = profile.marks
         self.loop.story = [] if told else None
         self.truth = Truth()
         rows = {at: Held(at % profile.groups, -at - 1, at + 1) for at in range(profile.rows)}
@@ -76,6 +80,7 @@ class World:
         self.entities = profile.entities()
         self.clients = [self._client(at, skew_us, cache_of) for at, skew_us in enumerate(profile.skews_us)]
         self.tasks: list[Task] = []
+        self.users = [User(), User()]
         self.kept: dict[str, Any] = {}
         self.violation: Violation | None = None
         self.reads = self.writes = self.errors = 0
@@ -105,12 +110,16 @@ class World:
         last_us = START_US + (self.plan.deeds[-1].at_us if self.plan.deeds else 0)
         self._go(last_us + 1)
         self._calm(companion)
-        self._go(last_us + END_US, lambda: all(task.done or not task.process.alive for task in self.tasks))
-        if any(not task.done and task.process.alive for task in self.tasks):
+        self._go(last_us + END_US, self._all_ended)
+        if not self._all_ended():
             raise Violation("bounded wait", f"a call did not end within {END_US / SECOND_US:g} s")
         if companion is not None:
             self._settle(companion)
         self._read_all()
+
+    def _all_ended(self) -> bool:
+        """All calls, but of whoever died in them."""
+        return all(task.done or not task.process.alive for task in self.tasks)
 
     def _go(self, until_us: int, enough: Callable[[], bool] = lambda: False) -> None:
         self.loop.run(until_us, lambda: self.violation is not None or enough())
@@ -134,6 +143,8 @@ class World:
         loop = self.loop
         client = self.clients[deed.who % len(self.clients)]
         doing = getattr(self, f"_call_{deed.kind}", None)
+        if deed.kind in CALLS:
+            doing = partial(CALLS[deed.kind], self)
         if doing is not None:
             if client.process.alive:
                 self._call(client, deed, doing)
@@ -152,7 +163,8 @@ class World:
         self.tasks.append(task)
 
     async def _watched(self, client: Client, deed: Deed, call: Call) -> None:
-        self.loop.say(client.process.name, f"begins: {deed.told()}")
+        if self.loop.story is not None:
+            self.loop.say(client.process.name, f"begins: {deed.told()}")
         try:
             await call(client, deed)
         except CacheError as error:
@@ -174,7 +186,7 @@ class World:
     async def read(self, client: Client, kind: str, number: int) -> None:
         """One read, checked. Raises `Violation`."""
         loop = self.loop
-        entity, key = self._entity(kind), f"{kind}:{number}"
+        entity, key = self.entity(kind), f"{kind}:{number}"
         begun, task = self.history.begin(key, loop.now_us), loop.current
         before = task.loads
         if task.random.random() < 0.7:
@@ -192,15 +204,17 @@ class World:
         for number, one in enumerate(begun):
             self.checks(client, one, values.get(number, ABSENT))
 
-    def checks(self, client: Client, begun: Begun, value: Any) -> None:
-        """A read has ended. Raises `Violation`."""
+    def checks(self, client: Client, begun: Begun, value: Any) -> Any:
+        """A read has ended: the state that it shows. Raises `Violation`."""
         state = _state(begun.key, value)
         self.reads += 1
-        self.loop.say(client.process.name, f"has read {begun.key}: {state}")
+        if self.loop.story is not None:
+            self.loop.say(client.process.name, f"has read {begun.key}: {state}")
         if self.strong:
             self.history.strong(begun, state)
         else:
             self.history.eventual(begun, state)
+        return state
 
     async def _call_write(self, client: Client, deed: Deed) -> None:
         number, grp, tag, fate = deed.what
@@ -243,22 +257,23 @@ class World:
 
     async def _call_invalidate(self, client: Client, deed: Deed) -> None:
         kind, number = deed.what
-        await client.cache.invalidate(self._entity(kind), number)
+        await client.cache.invalidate(self.entity(kind), number)
 
     async def _call_clear(self, client: Client, deed: Deed) -> None:
         (kind,) = deed.what
-        await client.cache.clear(*(() if kind == "all" else (self._entity(kind),)))
+        await client.cache.clear(*(() if kind == "all" else (self.entity(kind),)))
 
     async def _call_mode(self, client: Client, deed: Deed) -> None:
         await client.cache.set_mode(None, deed.what[0])
 
-    def _entity(self, kind: str) -> Entity:
+    def entity(self, kind: str) -> Entity:
+        """That of rows, or that of lists."""
         return self.entities[0] if kind == "row" else self.entities[1]
 
     def names(self, kind: str, number: int) -> list[bytes]:
         """What a key may be called now."""
         layout = decode_layout(self.store.document or b"")
-        entity = self._entity(kind)
+        entity = self.entity(kind)
         return [prefix + entity.text(number) for prefix in layout.prefixes("lc", entity.name)]
 
     # --- at rest -----------------------------------------------------------------------------
@@ -272,35 +287,49 @@ class World:
         for node in self.nodes:
             for key in self.truth.keys():  # noqa: SIM118 - not a mapping
                 kind, _, number = key.partition(":")
-                name = self.names(kind, int(number))[0]
-                state = self._kept(node, name, kind)
-                if state is not ABSENT:
-                    self.history.settled(node.name, key, _state(key, state[0]))
+                state = self._readable(node.peek(self.names(kind, int(number))[0]), kind)
+                if state is not NOTHING and state is not DAMAGED:
+                    self.history.settled(node.name, key, _state(key, state))
 
-    def _kept(self, node: Server, name: bytes, kind: str) -> Any:
-        """What the node would serve: (value,), or ABSENT."""
-        raw = node.peek(name)
+    def _readable(self, raw: bytes | None, kind: str) -> Any:
+        """What these bytes may be served as: a value, ABSENT, NOTHING, or DAMAGED."""
         try:
             item = decode(raw) if raw is not None else None
             if item is None or not item.fresh:
-                return ABSENT
+                return NOTHING
             if item.content.kind is Kind.ABSENCE:
-                return (ABSENT,)
-            return (self._entity(kind).packer.unpack(item.content.payload),)
+                return ABSENT
+            return self.entity(kind).packer.unpack(item.content.payload)
         except DecodeError:
-            return ABSENT
+            return DAMAGED
 
     def _read_all(self) -> None:
-        """Whoever is left reads everything once more."""
-        began = len(self.tasks)
+        """Whoever is left reads once more whatever may be wrong; and one key that is not, so that each can still read.
+
+        What no node has, or has as the store does, can only be read right: that takes no reading.
+        """
+        began, doubtful = len(self.tasks), self._doubtful()
         for at, client in enumerate(self.clients):
             if client.process.alive:
                 client.process.paused_until_us = 0
-                for key in self.truth.keys():  # noqa: SIM118 - not a mapping
+                for key in doubtful or (row_key(self.plan.seed % 3),):
                     kind, _, number = key.partition(":")
                     deed = Deed(0, "read", at, (kind, int(number)), self.plan.seed + at)
                     self._call(client, deed, self._call_read)
         self._go(self.loop.now_us + END_US, lambda: all(task.done for task in self.tasks[began:]))
+
+    def _doubtful(self) -> list[str]:
+        """The keys of which a node has, under any name, what the store has not; or what cannot be read."""
+        found: dict[str, None] = {}
+        keys = set(self.truth.keys())
+        for name, raw in (held for node in self.nodes for held in node.held()):
+            key = name.rpartition(b"/")[2].decode()
+            if key not in keys:  # a note, as memcached keeps them among its items
+                continue
+            state = self._readable(raw, key.partition(":")[0])
+            if state is DAMAGED or (state is not NOTHING and _state(key, state) != self.truth.last(key)):
+                found[key] = None
+        return list(found)
 
 
 def _state(key: str, value: Any) -> Any:
