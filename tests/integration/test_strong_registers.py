@@ -41,6 +41,24 @@ def test_register_shows_what_was_acknowledged_or_later_and_was_begun(
     assert said.startswith(says) if not says else says in said
 
 
+@pytest.mark.parametrize(("count", "wrong"), [(5, False), (6, True), (10, True), (11, False)])
+def test_count_that_a_restored_store_has_lost_may_not_be_shown(board: Board, count: int, wrong: bool) -> None:
+    board.begun[3] = 12
+    board.lost_above[3], board.lost_upto[3] = 5, 10
+    said = check(board, 3, {"id": 3, "count": count}, 5)
+    assert ("which the store lost" in said) is wrong
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("backend", ["redis", "memcached"])
+def test_strong_reads_survive_restored_stores_promoted_replicas_and_moving_nodes(backend: str) -> None:
+    found = round_of(backend, 90, 2, disasters=True, **HOT)
+    assert not found.invalid
+    assert found.stale == 0, found.examples
+    assert found.settled, found.examples
+    assert {"restored store", "moved nodes"} <= set(found.faults)
+
+
 def test_look_aside_cache_is_found_stale() -> None:
     found = round_of("redis", 60, 1, naive=True, **HOT)
     assert found.stale > 0

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 
 from cachelib import Cache
@@ -15,6 +15,7 @@ from loadgen.servers import Invalidator
 from tests.servers.memcached import MemcachedServer
 from tests.servers.process import ask
 from tests.servers.redis import RedisServer
+from tests.soak.register_disasters import Nodes
 from tests.soak.registers import ENTITY
 
 _AWAY_S = (0.0, 2.0)
@@ -59,19 +60,22 @@ class Faults:
 
     def __init__(
         self,
-        server: RedisServer | MemcachedServer,
+        nodes: Nodes,
         daemon: Invalidator,
         crew: Crew,
         cache: Cache,
         seed: int,
         every_s: tuple[float, float],
+        stop: threading.Event,
+        more: Sequence[Callable[[], None]] = (),
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.failed = ""
-        self._server, self._daemon, self._crew, self._cache = server, daemon, crew, cache
+        self._nodes, self._daemon, self._crew, self._cache = nodes, daemon, crew, cache
+        self._more = more
         self._chance = random.Random(seed)
         self._every_s = every_s
-        self._stop = threading.Event()
+        self._stop = stop
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
@@ -86,7 +90,7 @@ class Faults:
 
     def _run(self) -> None:
         kinds = [self._kill_cache, self._pause_cache, self._kill_daemon, self._kill_writer, self._kill_reader]
-        kinds += [self._clear, self._switch_modes]
+        kinds += [self._clear, self._switch_modes, *self._more]
         if isinstance(self._server, RedisServer):
             kinds.append(self._old_cache)
         try:
@@ -99,6 +103,10 @@ class Faults:
                     self.counts[kind.__name__.strip("_").replace("_", " ")] += 1
         except Exception as error:  # noqa: BLE001 - without its faults the run says nothing: told at the end
             self.failed = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+    @property
+    def _server(self) -> RedisServer | MemcachedServer:
+        return self._nodes.first
 
     def _kill_cache(self) -> None:
         self._server.kill()

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy.exc import DBAPIError
 
 from cachelib import Cache, Entity, Strong
 from cachelib.errors import CacheError, CommitUnknown, StoreError, Unconfirmed
@@ -34,8 +35,6 @@ ENTITIES = [ENTITY]
 _GONE = 0.02
 _INVALIDATE = 0.002
 _EXAMPLES = 5
-_ALONE = 20
-_TOGETHER = 120
 
 Numbers = npt.NDArray[np.int64]
 
@@ -44,8 +43,8 @@ class Board:
     """A file in memory, by which processes tell each other; what a killed one has told stays."""
 
     def __init__(self, path: Path) -> None:
-        fields = 4 + READERS_MAX
-        size = (fields * KEYS + 5 * READERS_MAX) * 8
+        fields = 5 + READERS_MAX
+        size = (fields * KEYS + 7 * READERS_MAX) * 8
         if not path.exists():
             path.write_bytes(bytes(size))
         words = np.memmap(path, dtype=np.int64, mode="r+")
@@ -55,10 +54,15 @@ class Board:
         self.acknowledged: Numbers = table[1]
         self.gone_begun: Numbers = table[2]
         """The count of the last delete that was begun: a delete counts, too."""
-        self.shown: Numbers = table[4:]
+        self.lost_above: Numbers = table[3]
+        self.lost_upto: Numbers = table[4]
+        """Counts above the one and up to the other are what a store has lost that went back."""
+        self.shown: Numbers = table[5:]
         """By reader, the highest count it was shown."""
-        tallies = words[fields * KEYS :].reshape(5, READERS_MAX)
-        self.reads, self.stale, self.wrong, self.refused, self.writes = tallies
+        tallies = words[fields * KEYS :].reshape(7, READERS_MAX)
+        self.reads, self.stale, self.wrong, self.refused, self.writes, self.busy, self.phase = tallies
+        # `busy`: by writer, it is in the middle of something. `phase`, of which only the first counts: while it is odd
+        # nobody writes and no read is judged.
 
 
 def check(board: Board, key: int, row: Any, least: int) -> str:
@@ -69,6 +73,8 @@ def check(board: Board, key: int, row: Any, least: int) -> str:
         return f"the row of key {row['id']}"
     if row["count"] > board.begun[key]:
         return f"count {row['count']}, which nobody has begun to write"
+    if board.lost_above[key] < row["count"] <= board.lost_upto[key]:
+        return f"count {row['count']}, which the store lost when it went back"
     if row["count"] < least:
         return f"count {row['count']}, and {least} was acknowledged or shown before"
     return ""
@@ -115,40 +121,38 @@ class Place:
 def read(place: Place, number: int, seed: int) -> None:
     """A reader, as fast as it can; what it finds wrong goes to a file."""
     board, stop = place.board, Stop(place.folder / "go")
-    asked = _popular(place.keys, seed)
+    keys = _popular(place.keys, seed)
+    shown = board.shown[number]
     with place.open() as cache:
         while not stop:
-            keys = next(asked)
-            least = np.maximum(board.acknowledged[keys], board.shown[:, keys].max(axis=0))
-            try:
-                rows = cache.get_many(ENTITY, keys) if len(keys) > 1 else {keys[0]: cache.get(ENTITY, keys[0])}
-            except CacheError:
-                board.refused[number] += 1
-                time.sleep(0.01)  # servers are killed all the time: as an application would wait
-                continue
-            for key, bound in zip(keys, least.tolist(), strict=True):
-                _judge(place, board, number, key, rows.get(key), bound)
-
-
-def _judge(place: Place, board: Board, number: int, key: int, row: Any, least: int) -> None:
-    """Count one answer of a reader, and tell the others what it was shown."""
-    board.reads[number] += 1
-    fault = check(board, key, row, least)
-    if fault:
-        board.stale[number] += 1
-        _report(place.folder, f"reader {number}, key {key}: {fault}")
-    elif row is not None and row["count"] > board.shown[number, key]:
-        board.shown[number, key] = row["count"]
+            for key in next(keys):
+                phase = int(board.phase[0])
+                least = max(int(board.acknowledged[key]), int(board.shown[:, key].max()))
+                try:
+                    row = cache.get(ENTITY, key)
+                except CacheError:
+                    board.refused[number] += 1
+                    time.sleep(0.01)  # servers are killed all the time: as an application would wait
+                    if stop:
+                        break
+                    continue
+                if phase % 2 or board.phase[0] != phase:
+                    continue
+                board.reads[number] += 1
+                fault = check(board, key, row, least)
+                if fault:
+                    board.stale[number] += 1
+                    _report(place.folder, f"reader {number}, key {key}: {fault}")
+                elif row is not None:
+                    shown[key] = max(int(shown[key]), row["count"])
 
 
 def _popular(keys: int, seed: int) -> Iterator[list[int]]:
-    """What to read at once, a few keys most of the time: one, and after so many of these a batch."""
+    """Chunks of keys, a few of them asked for most of the time."""
     chance = np.random.default_rng(seed)
     weights = 1.0 / np.arange(1, keys + 1) ** 0.9
     while True:
-        chunk = chance.choice(keys, _ALONE + _TOGETHER, p=weights / weights.sum()).tolist()
-        yield from ([key] for key in chunk[:_ALONE])
-        yield list(set(chunk[_ALONE:]))
+        yield chance.choice(keys, 1000, p=weights / weights.sum()).tolist()
 
 
 def _report(folder: Path, line: str) -> None:
@@ -165,16 +169,22 @@ def write(place: Place, number: int, seed: int) -> None:
     own = range(number, place.keys, place.writers)
     with place.open() as cache:
         while not stop:
+            board.busy[number] = 1
+            if board.phase[0] % 2:
+                board.busy[number] = 0
+                time.sleep(0.02)
+                continue
             key = chance.choice(own)
             if chance.random() < _INVALIDATE:
                 _invalidate(cache, key)
             try:
                 write_once(board, cache, key, gone=chance.random() < _GONE)
-            except (Unconfirmed, CommitUnknown, StoreError):
+            except (Unconfirmed, CommitUnknown, StoreError, DBAPIError):
                 board.refused[number] += 1  # whether it was committed is not known; what is next counts above it
                 time.sleep(0.02)
             else:
                 board.writes[number] += 1
+            board.busy[number] = 0
             time.sleep(chance.expovariate(place.writes_per_s))
 
 

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -26,17 +27,16 @@ from cachelib import Cache
 from cachelib.errors import CacheError
 from cachelib.stores import SqlStore
 from loadgen.servers import Invalidator
-from tests.servers.memcached import MemcachedServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.process import ServerFailed
-from tests.servers.redis import RedisServer
 from tests.soak import registers
+from tests.soak.register_disasters import Disasters, Nodes
 from tests.soak.register_faults import Crew, Faults
 from tests.soak.registers import ENTITIES, ENTITY, KEYS, NAMESPACE, SCHEMA, Board, Place
 from tests.soak.work import start
 
 RESULT = Path("build/verify-long.json")
-START_S = 60.0
+START_S = 180.0
 SETTLE_S = 60.0
 _ROOT = Path(__file__).parents[2]
 _EVERY_S = (1.0, 6.0)
@@ -60,12 +60,18 @@ class Round:
     examples: list[str] = field(default_factory=list)
 
 
-def round_of(backend: str, seconds: float, seed: int, *, naive: bool = False, **place: Any) -> Round:
-    """One round. `naive`: with a look-aside cache, and nothing is broken; it is stale all the same."""
+def round_of(
+    backend: str, seconds: float, seed: int, *, naive: bool = False, disasters: bool = False, **place: Any
+) -> Round:
+    """One round. `naive`: with a look-aside cache, and nothing is broken; it is stale all the same.
+
+    `disasters`: the store and the nodes lose what was written, too.
+    """
     found = Round(backend, seconds, time.strftime("%Y-%m-%d %H:%M"))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="verify-")))
-        server = stack.enter_context(MemcachedServer() if backend == "memcached" else RedisServer())
+        nodes = Nodes.of(backend, stack.enter_context)
+        server = nodes.first
         postgres = stack.enter_context(PostgresServer())
         database = postgres.create_database("verify")
         url = postgres.url_of(database)
@@ -82,7 +88,9 @@ def round_of(backend: str, seconds: float, seed: int, *, naive: bool = False, **
         (folder / "go").touch()
         cache = stack.enter_context(Cache(server.url, store=store, entities=ENTITIES, namespace=NAMESPACE))
         crew = Crew(_starts(where, seed))
-        faults = Faults(server, daemon, crew, cache, seed, _EVERY_S)
+        stop = threading.Event()
+        more = Disasters(where, postgres, store, nodes, stop, seed).kinds() if disasters else []
+        faults = Faults(nodes, daemon, crew, cache, seed, _EVERY_S, stop, more)
         _wait_for_all(where)
         if not naive:
             faults.start()
@@ -160,7 +168,7 @@ def main() -> int:
     kept = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     rounds: list[dict[str, Any]] = kept.get("rounds", []) if kept.get("program") == _program() else []
     while not rounds or sum(one["reads"] for one in rounds) < wanted:
-        found = round_of(backends[len(rounds) % len(backends)], seconds, seed + 100 * len(rounds))
+        found = round_of(backends[len(rounds) % len(backends)], seconds, seed + 100 * len(rounds), disasters=True)
         rounds.append(asdict(found))
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(json.dumps({"program": _program(), "rounds": rounds}, indent=1))
