@@ -168,13 +168,20 @@ class NodeWorker:
         if not self._reading:
             self._feed.seek(session.positions)
             self._reading = True
+        works: list[Work] = []
         try:
-            return list(self._feed.next(duties.settings.batch, duties.turn_s))
+            for work in self._feed.next(duties.settings.batch, duties.turn_s):
+                works.append(work)
         except LogGap as gap:
             duties.log.error("a node needs what the log no longer has", node=self.name, error=str(gap))
             session.jump(duties.start_over("log_purged", True, self.place).positions)
             self._reading = False
             return ()
+        except StoreError:
+            if not works:
+                raise
+            # What was given is to be told now; what could not be asked for is asked for the next time.
+        return works
 
     def _apply(self, session: Session, works: Sequence[Work]) -> None:
         duties, metrics = self._duties, self._duties.metrics
