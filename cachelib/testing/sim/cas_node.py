@@ -32,6 +32,8 @@ class CasNode:
         self.fuse = self.restarted_us = 0
         self._items: dict[Name, tuple[bytes, int, int]] = {}
         self._cas = 0
+        self._since_s = 100 + int.from_bytes(name.encode()[-1:], "big")
+        """Two of one process id that began in the same second are one to whoever asks; see README.md."""
 
     def evict(self, name: Name) -> None:
         """See `Server`."""
@@ -73,7 +75,7 @@ class CasNode:
 
     def instance(self) -> str:
         """As the backend makes it from `stats`."""
-        return f"memcached-{self.start}-100"
+        return f"memcached-{self.start}-{self._since_s}"
 
     def backend(self, process: Process, network: Network) -> CasBackend:
         """See `Server`."""
@@ -98,7 +100,7 @@ class CasNode:
             verb, *words = request[at:end].split(b" ")
             at = end + 2
             if verb == b"stats":
-                said.append(b"STAT pid %d\r\nSTAT time 100\r\nSTAT uptime 0\r\nEND\r\n" % self.start)
+                said.append(b"STAT pid %d\r\nSTAT time %d\r\nSTAT uptime 0\r\nEND\r\n" % (self.start, self._since_s))
                 continue
             raw = b""
             if verb == b"ms":
