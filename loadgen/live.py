@@ -25,7 +25,7 @@ MEASURES = {
     "loadgen_operations_done": ("counter", "Operations that ended, of the current run."),
     "loadgen_operations_offered": ("gauge", "Operations that the current run will offer in all."),
     "loadgen_errors": ("counter", "Operations that failed, of the current run."),
-    "loadgen_lag_seconds": ("gauge", "How late the worst worker's latest operations began, p99."),
+    "loadgen_lag_seconds": ("gauge", "How late the worst worker's latest ones began, p99, with waits for the target."),
     "loadgen_latency_p99_seconds": ("gauge", "Latency from the intended start of the worst worker's latest ones, p99."),
     "loadgen_processors": ("gauge", "Processors that the workers use."),
     "loadgen_run_seconds": ("gauge", "How long the current run has been under load."),
@@ -96,7 +96,7 @@ def _line(beat: Beat, rate: float) -> str:
     share = beat.done / beat.offered if beat.offered else 0.0
     return (
         f"{beat.done:,} of {beat.offered:,} operations ({share:.0%}), {rate:,.0f}/s, p99 {beat.p99_ms:.2f} ms,"
-        f" generator {beat.late_ms:.2f} ms late on {beat.cores:.1f} processors, {beat.errors:,} errors"
+        f" begun {beat.late_ms:.2f} ms late, generator on {beat.cores:.1f} processors, {beat.errors:,} errors"
     )
 
 
