@@ -36,6 +36,10 @@ class LookAside:
             raise CacheUnavailable(str(error)) from error
         return row
 
+    def get_many(self, entity: Any, keys: list[int]) -> dict[int, Any]:
+        """See `Cache.get_many`."""
+        return {key: self.get(entity, key) for key in keys}
+
     @contextmanager
     def transaction(self) -> Iterator[Any]:
         """See `Cache.transaction`."""

@@ -35,6 +35,8 @@ ENTITIES = [ENTITY]
 _GONE = 0.02
 _INVALIDATE = 0.002
 _EXAMPLES = 5
+_ALONE = 20
+_TOGETHER = 120
 
 Numbers = npt.NDArray[np.int64]
 
@@ -121,38 +123,43 @@ class Place:
 def read(place: Place, number: int, seed: int) -> None:
     """A reader, as fast as it can; what it finds wrong goes to a file."""
     board, stop = place.board, Stop(place.folder / "go")
-    keys = _popular(place.keys, seed)
-    shown = board.shown[number]
+    asked = _popular(place.keys, seed)
     with place.open() as cache:
         while not stop:
-            for key in next(keys):
-                phase = int(board.phase[0])
-                least = max(int(board.acknowledged[key]), int(board.shown[:, key].max()))
-                try:
-                    row = cache.get(ENTITY, key)
-                except CacheError:
-                    board.refused[number] += 1
-                    time.sleep(0.01)  # servers are killed all the time: as an application would wait
-                    if stop:
-                        break
-                    continue
-                if phase % 2 or board.phase[0] != phase:
-                    continue
-                board.reads[number] += 1
-                fault = check(board, key, row, least)
-                if fault:
-                    board.stale[number] += 1
-                    _report(place.folder, f"reader {number}, key {key}: {fault}")
-                elif row is not None:
-                    shown[key] = max(int(shown[key]), row["count"])
+            keys = next(asked)
+            phase = int(board.phase[0])
+            least = np.maximum(board.acknowledged[keys], board.shown[:, keys].max(axis=0))
+            try:
+                rows = cache.get_many(ENTITY, keys) if len(keys) > 1 else {keys[0]: cache.get(ENTITY, keys[0])}
+            except CacheError:
+                board.refused[number] += 1
+                time.sleep(0.01)  # servers are killed all the time: as an application would wait
+                continue
+            if phase % 2 or board.phase[0] != phase:
+                continue  # the store went back meanwhile: see `register_disasters.py`
+            for key, bound in zip(keys, least.tolist(), strict=True):
+                _judge(place, board, number, key, rows.get(key), bound)
+
+
+def _judge(place: Place, board: Board, number: int, key: int, row: Any, least: int) -> None:
+    """Count one answer of a reader, and tell the others what it was shown."""
+    board.reads[number] += 1
+    fault = check(board, key, row, least)
+    if fault:
+        board.stale[number] += 1
+        _report(place.folder, f"reader {number}, key {key}: {fault}")
+    elif row is not None and row["count"] > board.shown[number, key]:
+        board.shown[number, key] = row["count"]
 
 
 def _popular(keys: int, seed: int) -> Iterator[list[int]]:
-    """Chunks of keys, a few of them asked for most of the time."""
+    """What to read at once, a few keys most of the time: one, and after so many of these a batch."""
     chance = np.random.default_rng(seed)
     weights = 1.0 / np.arange(1, keys + 1) ** 0.9
     while True:
-        yield chance.choice(keys, 1000, p=weights / weights.sum()).tolist()
+        chunk = chance.choice(keys, _ALONE + _TOGETHER, p=weights / weights.sum()).tolist()
+        yield from ([key] for key in chunk[:_ALONE])
+        yield list(set(chunk[_ALONE:]))
 
 
 def _report(folder: Path, line: str) -> None:
