@@ -31,7 +31,10 @@ lint: $(READY)  ## linter and types
 charts: $(READY)  ## the chart's suites and its objects against their schemas (its tools are built the first time: minutes)
 	$(PY) -m pytest -m charts tests/charts $(ARGS)
 
-.PHONY: kube gameday
+.PHONY: charts-tools kube gameday
+charts-tools: $(READY)  ## only what `make charts` needs, built
+	$(PY) -m tests.charts.golang
+
 kube: $(READY)  ## the chart on a real API server, its pods real processes (the control plane is built the first time)
 	$(PY) -m pytest -m kube tests/charts $(ARGS)
 

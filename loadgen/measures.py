@@ -11,6 +11,8 @@ from loadgen.result import Operation, RunResult, Window
 
 NEVER = float("inf")
 """The latency of operations of which none ended."""
+OF_THE_RUN: Final = ("vis", "stale.age")
+"""Distributions of which a second does not know its own: every window of a run has the same."""
 NOTHING: Final = (0.0, 0)
 """A share of no samples: seconds in which nothing was answered measure it, badly; other clauses say why."""
 

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from loadgen.cli.ending import MISSED, PASSED, one_sentence
 from loadgen.cli.options import debug
-from loadgen.compare import Change, Compared, compare
+from loadgen.compare import Change, compare
 from loadgen.files import load_any, report_of
+from loadgen.page.compared import HEAD, cells, page_of_comparison
 from loadgen.result import NotAResult, RunResult
 from loadgen.workloads.workload import presets, workload_of
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-WORDS = {Change.WORSE: "WORSE", Change.BETTER: "better", Change.SAME: "no difference", Change.SMALL: "within tolerance"}
 
 
 @click.command("compare")
@@ -28,24 +28,29 @@ WORDS = {Change.WORSE: "WORSE", Change.BETTER: "better", Change.SAME: "no differ
     "--tolerance", default=0.05, type=click.FloatRange(0), help="A smaller change is none.", show_default=True
 )
 @click.option("--seed", default=1, help="Of the bootstrap.", show_default=True)
+@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Where to write the report.")
 @debug
-def comparison(debug: bool, a: Path, b: Path, tolerance: float, seed: int) -> None:
+def comparison(debug: bool, a: Path, b: Path, tolerance: float, seed: int, html_path: Path | None) -> None:
     """Did run B get worse than run A? Ratios of percentiles, each with a bootstrap interval of 95 %.
 
     A and B are records (--json) of runs or searches; of a search its confirmed run counts.
     Exit codes: 0 nothing got worse; 1 something did; 2 usage; 3 a run says nothing.
     """
     with one_sentence(debug):
-        found = compare(_run(a), _run(b), tolerance=tolerance, seed=seed)
-        console = Console()
+        runs, console = (_run(a), _run(b)), Console()
+        found = compare(*runs, tolerance=tolerance, seed=seed)
         table = Table(title=f"{b} against {a}", title_justify="left")
-        for name in ("figure", "A", "B", "B / A", "95 % interval", ""):
+        for name in HEAD:
             table.add_column(name, justify="left" if name in ("figure", "") else "right")
         for one in found.figures:
-            table.add_row(*_cells(one), style="bold" if one.change is Change.WORSE else "")
+            table.add_row(*cells(one), style="bold" if one.change is Change.WORSE else "")
         console.print(table)
         for note in found.notes:
             console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        if html_path is not None:
+            html_path.parent.mkdir(parents=True, exist_ok=True)
+            html_path.write_text(page_of_comparison(*runs, found, tolerance), encoding="utf-8")
+            console.print(f"written: {html_path}", highlight=False, soft_wrap=True)
         names = ", ".join(one.name for one in found.regressions)
         verdict = f"FAILED: worse by more than {tolerance:.0%}: {names}" if names else "PASSED: nothing got worse"
         console.print(verdict, style="bold", highlight=False, soft_wrap=True)
@@ -59,11 +64,6 @@ def _run(path: Path) -> RunResult:
     if found.confirmed is None:
         raise NotAResult(f"{path} is a search that confirmed no rate: it has no run to compare")
     return found.confirmed
-
-
-def _cells(one: Compared) -> tuple[str, ...]:
-    a, b = (f"{value:.3g} {one.unit}".strip() for value in (one.a, one.b))
-    return one.name, a, b, f"{one.ratio:.3f}", f"{one.low:.3f} to {one.high:.3f}", WORDS[one.change]
 
 
 @click.command("report")

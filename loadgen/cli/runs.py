@@ -22,6 +22,7 @@ from loadgen.measures import measures_of
 from loadgen.mishaps import KINDS, kinds_of
 from loadgen.objective import Kind, Objective, parse, shown
 from loadgen.page.trials import HEAD, cells, page_of_trials
+from loadgen.plan import RunPlan
 from loadgen.result import RunResult
 from loadgen.trials import Trials, attempt, save_trials
 
@@ -44,14 +45,19 @@ def run(debug: bool, objective: str | None, metrics_port: int | None, **settings
     """
     with one_sentence(debug):
         wanted, plan = parse(objective) if objective else Objective(), plan_from(settings)
-        console = Console()
-        with ExitStack() as stack:
-            metrics = stack.enter_context(Metrics(metrics_port)) if metrics_port is not None else None
-            watch = stack.enter_context(Watch(console, "loadgen run", metrics))
-            bench = stack.enter_context(Bench(plan, advance_of(watch)))
-            watch.say(f"ready: {plan.rate:,.0f}/s for {plan.warmup_s:g} + {plan.seconds:g} s")
-            result = bench.run(plan, watch.tick)
+        console, ready = Console(), f"ready: {plan.rate:,.0f}/s for {plan.warmup_s:g} + {plan.seconds:g} s"
+        result = offered(console, plan, "loadgen run", ready, metrics_port)
         sys.exit(told(console, result, wanted, settings))
+
+
+def offered(console: Console, plan: RunPlan, title: str, ready: str, metrics_port: int | None) -> RunResult:
+    """Set up what the plan stands on, and run it once, watched. `ready` is said when it begins."""
+    with ExitStack() as stack:
+        metrics = stack.enter_context(Metrics(metrics_port)) if metrics_port is not None else None
+        watch = stack.enter_context(Watch(console, title, metrics))
+        bench = stack.enter_context(Bench(plan, advance_of(watch)))
+        watch.say(ready)
+        return bench.run(plan, watch.tick)
 
 
 def told(console: Console, result: RunResult, wanted: Objective, settings: dict[str, Any]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,7 @@ from rich.console import Console
 from cachelib.errors import ConfigError
 from loadgen.cli.ending import one_sentence
 from loadgen.cli.options import debug, plan_from, the_load, the_output, the_target, the_trace
-from loadgen.cli.runs import told
-from loadgen.engine.bench import Bench
-from loadgen.live import Metrics, Watch, advance_of
+from loadgen.cli.runs import offered, told
 from loadgen.objective import Objective, parse
 from loadgen.plan import RunPlan
 from loadgen.workloads.formats import read_trace
@@ -44,12 +41,8 @@ def replayed(debug: bool, objective: str | None, metrics_port: int | None, **set
         wanted = parse(objective) if objective else Objective()
         plan = as_long_as_it_lasts(plan_from(settings), given=settings["seconds"] is not None)
         console = Console()
-        with ExitStack() as stack:
-            metrics = stack.enter_context(Metrics(metrics_port)) if metrics_port is not None else None
-            watch = stack.enter_context(Watch(console, "loadgen replay", metrics))
-            bench = stack.enter_context(Bench(plan, advance_of(watch)))
-            watch.say(f"ready: {plan.length_s:,.1f} s of the trace, {plan.rate:,.1f} requests a second on average")
-            result = bench.run(plan, watch.tick)
+        ready = f"ready: {plan.length_s:,.1f} s of the trace, {plan.rate:,.1f} requests a second on average"
+        result = offered(console, plan, "loadgen replay", ready, metrics_port)
         sys.exit(told(console, result, wanted, settings))
 
 

@@ -9,7 +9,7 @@ from loadgen.histogram import Histogram
 from loadgen.objective import parse
 from loadgen.page.plot import Axis, Plot, Point, Shape
 from loadgen.page.scale import Scale, milliseconds, percent, plain, share
-from loadgen.result import Operation, RunResult
+from loadgen.result import Latency, Operation, RunResult
 from loadgen.searched import ProbeLine, SearchResult
 
 CURVE = (0, 25, 50, 75, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99, 99.995, 99.998, 99.999, 99.9995, 99.9999)
@@ -76,12 +76,31 @@ def percentile_curves(result: RunResult) -> str:
         Axis("latency", Scale.over(times, "log"), milliseconds),
         height=320,
     )
+    _draw(plot, curves)
+    return plot.svg()
+
+
+def beside(name: str, latencies: Sequence[tuple[str, Latency]]) -> str:
+    """The percentiles of several latencies of one kind, each with its label."""
+    curves = [(label, curve_of(one.histogram)) for label, one in latencies if one.count]
+    highest = max((x for _, points in curves for x, _ in points), default=99.0)
+    plot = Plot(
+        f"Percentiles of {name}",
+        "; ".join(f"{label}: p99 {milliseconds(one.p99_ms)}" for label, one in latencies),
+        Axis("percentile", Scale(0, highest, "nines"), percent),
+        Axis("latency", Scale.over([y for _, points in curves for _, y in points], "log"), milliseconds),
+        height=280,
+    )
+    _draw(plot, curves)
+    return plot.svg()
+
+
+def _draw(plot: Plot, curves: Sequence[tuple[str, list[Point]]]) -> None:
     for series, (name, points) in enumerate(curves):
         plot.line(points, series, name)
         for at, value in points:
             if at in (50, 90, 99, 99.9, 99.99):
                 plot.mark((at, value), series, "disc", f"{name} p{at:g}: {milliseconds(value)}")
-    return plot.svg()
 
 
 def visibility_curve(result: RunResult) -> str:

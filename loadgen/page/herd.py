@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from html import escape
 
 from loadgen.herd import HerdResult, HerdSide
-from loadgen.page.charts import curve_of
+from loadgen.page.charts import beside
 from loadgen.page.pieces import figure, heading, paragraph, table, tiles
 from loadgen.page.plot import Axis, Plot
 from loadgen.page.report import page
-from loadgen.page.scale import Scale, milliseconds, percent, plain
+from loadgen.page.scale import Scale, milliseconds, plain
 
 CAPTION = (
     "Each mark is one time that the key was lost, and how many loads of the store followed before it was lost again."
@@ -48,7 +48,10 @@ def page_of_herd(result: HerdResult) -> str:
         heading("How many loads does one loss cause?", "One is ideal: somebody has to load."),
         figure(loads_by_loss(result), CAPTION),
         heading("What do the readers feel?", "The axis is in nines: 90, 99 and 99.9 % are equally far apart."),
-        figure(latencies(result), "A read that finds the key lost waits for a load, its own or another's, both ways."),
+        figure(
+            beside("reads", [("with leases", leases.latency), ("without", without.latency)]),
+            "A read that finds the key lost waits for a load, its own or another's, both ways.",
+        ),
         table(("", "with leases", "without"), rows(leases, without)),
         paragraph(FAIR, "soft"),
     ]
@@ -72,26 +75,6 @@ def loads_by_loss(result: HerdResult) -> str:
         plot.line(points, series, name)
         for (at, _), loads in zip(points, by_loss, strict=True):
             plot.mark((at, max(1.0, loads)), series, "disc", f"{name}, loss {at:g}: {loads} loads")
-    return plot.svg()
-
-
-def latencies(result: HerdResult) -> str:
-    """Percentiles of reads, both ways."""
-    sides = [("with leases", result.leases), ("without", result.without)]
-    curves = [(name, curve_of(side.latency.histogram)) for name, side in sides if side.latency.count]
-    highest = max((x for _, points in curves for x, _ in points), default=99.0)
-    plot = Plot(
-        "Percentiles of reads",
-        "; ".join(f"{name}: p99 {milliseconds(side.latency.p99_ms)}" for name, side in sides),
-        Axis("percentile", Scale(0, highest, "nines"), percent),
-        Axis("latency", Scale.over([y for _, points in curves for _, y in points], "log"), milliseconds),
-        height=280,
-    )
-    for series, (name, points) in enumerate(curves):
-        plot.line(points, series, name)
-        for at, value in points:
-            if at in (50, 90, 99, 99.9):
-                plot.mark((at, value), series, "disc", f"{name} p{at:g}: {milliseconds(value)}")
     return plot.svg()
 
 

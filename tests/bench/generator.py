@@ -44,7 +44,10 @@ def per_core(kind: str, backend: str, rate: float, seconds: float) -> float:
     )
     with Bench(plan) as bench:
         result = bench.run(plan)
-    return result.achieved_per_s / sum(one.cores for one in result.generator)
+    cores = sum(one.cores for one in result.generator)
+    if not cores:  # it began after its time was over
+        sys.exit(f"{kind} on {backend}: the machine is too busy: {'; '.join(result.invalid) or result.lag}")
+    return result.achieved_per_s / cores
 
 
 def gets(count: int, keys: int) -> Operations:

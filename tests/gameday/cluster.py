@@ -31,14 +31,13 @@ class Cluster:
 
     def __init__(self, folder: Path, values: Mapping[str, Any], secrets: Mapping[str, Mapping[str, str]]) -> None:
         self.folder = folder
-        found = objects(dict(values), release=RELEASE)
-        self._spec = one("StatefulSet", found, RELEASE)["spec"]["template"]["spec"]
+        self._secrets = secrets
+        found = self._render(values)
         self._beside = {
             it["metadata"]["name"]: it["spec"]["template"]["spec"]
             for it in found
             if it["kind"] in ("StatefulSet", "Deployment") and it["metadata"]["name"] != RELEASE
         }
-        self._files = {**files_of(found), **secrets}
         (rule,) = (it for it in found if it["kind"] == "PrometheusRule")
         self.rules: list[dict[str, Any]] = rule["spec"]["groups"]
         self.replicas: int = values.get("replicas", 2)
@@ -52,6 +51,12 @@ class Cluster:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._tend, daemon=True)
         self._server = _server(self)
+
+    def _render(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        found = objects(dict(values), release=RELEASE)
+        self._spec = one("StatefulSet", found, RELEASE)["spec"]["template"]["spec"]
+        self._files = {**files_of(found), **self._secrets}
+        return found
 
     # --- life --------------------------------------------------------------------------------
 
@@ -84,6 +89,15 @@ class Cluster:
         with self._lock:
             self._lost.add(name)
             self.pods[name].kill()
+
+    def upgrade(self, values: Mapping[str, Any]) -> None:
+        """`helm upgrade`: the daemon's pods end and are made anew, one after the other."""
+        self._render(values)
+        for name in list(self.pods):
+            with self._lock:
+                self._end(self.pods[name])
+                self.pods[name] = self._new(name)
+            self.pods[name].ready()
 
     def _scale(self) -> None:
         with self._lock:

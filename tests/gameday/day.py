@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.gameday.book import Page, filled_in, in_own_shell
+from tests.gameday.servers import Servers
 from tests.gameday.watch import Line, Watch
-from tests.gameday.world import Servers, World
+from tests.gameday.world import World
 from tests.servers.process import ServerFailed
 
 CALM_S = 4.0

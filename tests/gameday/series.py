@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.gameday.day import Incident, Result, play
-from tests.gameday.world import Servers
+from tests.gameday.servers import Servers
+from tests.gameday.world import warm_up
 
 
 def run(backend: str, incidents: Sequence[Incident], factor: float, *, short: bool, folder: Path) -> list[Result]:
@@ -22,7 +23,7 @@ def run(backend: str, incidents: Sequence[Incident], factor: float, *, short: bo
     chosen = [one for one in incidents if backend in one.backends and not (short and one.needs_kafka)]
     with Servers(backend, factor, ExitStack(), log="outbox" if short else "connector") as servers:
         if not short:
-            servers.warm_up(folder / f"{backend}-first")
+            warm_up(servers, folder / f"{backend}-first")
         for number, incident in enumerate(chosen):
             began = time.monotonic()
             results.append(play(incident, servers, folder / f"{backend}-{number}"))

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.gameday.panels import queries
-from tests.gameday.world import RELAYED, Servers, World
+from tests.gameday.servers import RELAYED, Servers
+from tests.gameday.world import World
 from tests.integration.invalidator_daemon import until
 from tests.servers.kafka_python import KafkaProducer, closing
 from tests.servers.missing import require
