@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import psycopg
 
@@ -17,13 +17,14 @@ from tests.servers.memcached import MemcachedServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.process import Server, ServerFailed
 from tests.servers.redis import RedisServer
+from tests.servers.together import Together
 
 DEAD, RELAYED = "shop.dead", "shop.changes"
 _TRIES = 6
 
 
 @dataclass
-class Servers:
+class Servers(Together):
     """`log`: what the daemon reads, the store's own log, or topics that the connector or the relay fills."""
 
     backend: str
@@ -35,17 +36,6 @@ class Servers:
     database: str = ""
     postgres: PostgresServer = field(init=False)
     cache: RedisServer | MemcachedServer = field(init=False)
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
 
     def _start(self) -> None:
         self.postgres = self.stack.enter_context(PostgresServer())

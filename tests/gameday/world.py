@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
@@ -25,12 +25,13 @@ from tests.gameday.servers import DEAD, RELAYED, Servers
 from tests.integration.invalidator_daemon import until
 from tests.servers.ports import free_port
 from tests.servers.prometheus import PrometheusServer
+from tests.servers.together import Together
 
 SHOP_MODULE = Path(shop.__file__).read_text()
 LOAD = {"read_rate": 60, "write_rate": 5, "sql_rate": 5, "herd": 0, "wide": 0.0, "deadline": None}
 
 
-class World:
+class World(Together):
     """One incident's: a cache server, the chart's pods, an application and a Prometheus, all new."""
 
     def __init__(self, servers: Servers, folder: Path, *, pending_max: int = 1000, **more: Any) -> None:
@@ -45,17 +46,6 @@ class World:
         self._app: subprocess.Popen[bytes] | None = None
 
     # --- life --------------------------------------------------------------------------------
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
 
     def _start(self) -> None:
         enter = self.stack.enter_context

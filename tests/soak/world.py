@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import psutil
 
@@ -24,6 +24,7 @@ from tests.servers.kafka_python import KafkaConsumer, TopicPartition, closing
 from tests.servers.ports import free_port
 from tests.servers.postgresql import PostgresServer
 from tests.servers.redis import RedisServer
+from tests.servers.together import Together
 from tests.soak.entities import ITEM_KEYS, SCHEMA
 
 NAMESPACE = "soak"
@@ -132,23 +133,15 @@ class Member:
         return found
 
 
-class World:
+class World(Together):
     """`with World(folder) as world:` everything runs but the members."""
 
     def __init__(self, folder: Path) -> None:
-        self._stack = ExitStack()
+        self.stack = ExitStack()
         self.folder = folder
 
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
     def _start(self) -> None:
-        enter = self._stack.enter_context
+        enter = self.stack.enter_context
         self.redis = enter(RedisServer())
         self.postgres = enter(PostgresServer())
         self.kafka = enter(KafkaCluster())
@@ -171,7 +164,7 @@ class World:
         enter(self.debezium)
         self.members = [Member(name, self._settings(), self.folder) for name in ("one", "other")]
         for member in self.members:
-            self._stack.callback(member.kill)
+            self.stack.callback(member.kill)
 
     def _settings(self) -> Mapping[str, Any]:
         return {
@@ -196,9 +189,6 @@ class World:
         with closing(KafkaConsumer, **options) as consumer:
             ends = consumer.end_offsets(parts)
             return sum(ends[part] - (consumer.committed(part) or 0) for part in parts)
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
 
 def until(said: Any, wait_s: float) -> bool:
