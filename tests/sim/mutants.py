@@ -277,6 +277,7 @@ SEEDS_FOUND = {
     "every lease has the same token": 1533,
     "revoke keeps the lease": 135,
     "absence stored although an upsert set the floor": 542,
+    "the load begins before the lease": 45,
     "value and version from two statements": 637,
     "loads from a replica": 12,
     "a write is acknowledged before its cache step": 11,
@@ -284,8 +285,11 @@ SEEDS_FOUND = {
     "a commit of unknown outcome raises the floor": 3086,
     "a refused strong read just returns": 844,
     "a refused strong read without a version just returns": 39,
+    "a strong read joins a flight": 433,
     "a strong read is shown what is stale": 216,
     "a refused read reads again": 1,
+    "an event is done before the node has answered": 2654,
+    "the committed offset is that of the furthest node": 5893,
     "no second look": 965,
     "a change is written through at the first look": 273,
     "changes of a key are not told apart": 225,
@@ -305,8 +309,11 @@ SEEDS_FOUND = {
     "a session asks for nothing": 106,
     "a session forgets what it wrote": 401,
     "what has no version is as good as any": 147,
+    "what was dropped is asked for nowhere": 3055,
+    "what was dropped leaves no time": 106,
     "the proof of another start is believed": 1214,
     "a load counts from its end": 409,
+    "the clock was read when its answer came": 663,
 }
 """A seed that showed it once."""
 OPEN = [name for name in MUTANTS if name not in SEEDS_FOUND]
