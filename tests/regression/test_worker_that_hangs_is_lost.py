@@ -29,7 +29,7 @@ PLAN = RunPlan(
 
 def test_worker_that_hangs_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GRACE_S", 0.5)
-    monkeypatch.setattr(module, "REPORT_S", 2.0)
+    monkeypatch.setattr(module, "REPORT_S", 0.5)
     stopped: list[int] = []
 
     def stop_one(_: Progress) -> None:
@@ -40,4 +40,4 @@ def test_worker_that_hangs_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     with Crew(PLAN) as crew:
         crew.start()
         lost = crew.wait(stop_one)
-    assert any(one == "worker 1 was lost: it did not report within 2.5 s" for one in lost)
+    assert any(one == "worker 1 was lost: it did not report within 1 s" for one in lost)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from loadgen.engine.crew import Progress
+from loadgen.histogram import Histogram
 from loadgen.objective import NotMeasured, parse
 from loadgen.page.report import page_of_search
 from loadgen.plan import RunPlan
 from loadgen.probing import Plan
-from loadgen.result import RunResult
+from loadgen.result import Latency, RunResult
 from loadgen.searched import load_search, save_search
 from loadgen.seek import Pace, Seeker, lag_allowed_ms
 from loadgen.workloads.workload import workload_of
@@ -136,6 +137,43 @@ def test_record_keeps_the_long_run_of_a_vote_that_went_on() -> None:
     assert result.refuted is not None
     assert (result.confirmed.seconds, result.refuted.seconds) == (9, 9)
     assert [probe.seconds for probe in result.probes if probe.phase == "confirm"][:2] == [9, 2]
+
+
+class Seen(System):
+    """A handful of changes are watched in each run: `slow` says of which plans one of them took five seconds."""
+
+    def __init__(self, slow: Callable[[System, RunPlan], bool]) -> None:
+        super().__init__(2000.0)
+        self._slow = slow
+
+    def run(self, plan: RunPlan, tick: Callable[[Progress], None] = lambda _: None) -> RunResult:
+        found = super().run(plan, tick)
+        assert found.consistency is not None
+        slowest_ms = 5000 if self._slow(self, plan) else 30
+        lag = Latency.of(Histogram.of(np.asarray([20_000_000] * 11 + [slowest_ms * 1_000_000])))
+        seen = msgspec.structs.replace(found.consistency.visibility, lag=lag)
+        consistency = msgspec.structs.replace(found.consistency, visibility=seen)
+        return msgspec.structs.replace(found, consistency=consistency)
+
+
+def rate_of(system: System) -> tuple[float, str]:
+    wanted = parse(f"{OBJECTIVE.text} & vis.p99<1s")
+    seeker = Seeker(system, PLAN, wanted, Plan(start=100.0, ceiling=50_000.0), PACE, lambda _: None, lambda _: None)
+    result = seeker.search()
+    assert result.found
+    return result.rate, result.binding
+
+
+def test_one_slow_look_of_a_handful_is_not_believed_at_once() -> None:
+    blips = Seen(lambda system, _: len(system.plans) in (4, 20))
+    calm = Seen(lambda system, _: False)
+    assert rate_of(blips)[0] == pytest.approx(rate_of(calm)[0], rel=0.05)
+
+
+def test_changes_that_are_seen_late_above_a_rate_are_believed() -> None:
+    rate, binding = rate_of(Seen(lambda _, plan: plan.rate > 700))
+    assert 0.9 * 700 < rate <= 700
+    assert binding == "vis.p99<1s"
 
 
 def test_objective_that_the_target_cannot_tell_is_refused() -> None:
