@@ -11,6 +11,7 @@ from sqlalchemy import Connection, TextClause, exc, text
 from cachelib.errors import ConfigError
 from cachelib.model import Row
 from cachelib.stores.names import Column, TableName, for_text, nearest, pick, quote
+from cachelib.stores.sql_errors import translated
 from cachelib.stores.transactions import LoadTransaction
 
 CHUNK_MAX = 500
@@ -48,10 +49,11 @@ class TableLoad:
         self._ready: tuple[TextClause, Binder, tuple[str, ...]] | None = None
 
     def __call__(self, tx: LoadTransaction, keys: Sequence[Any]) -> Mapping[Any, Row]:
-        """Load these keys, at most 500 with one statement."""
+        """Load these keys, at most 500 with one statement. Raises `StoreError`, in any transaction."""
         found: dict[Any, Row] = {}
-        for at in range(0, len(keys), CHUNK_MAX):
-            found |= self._chunk(tx.connection, keys[at : at + CHUNK_MAX])
+        with translated(f"loading rows of {self._table.given}"):
+            for at in range(0, len(keys), CHUNK_MAX):
+                found |= self._chunk(tx.connection, keys[at : at + CHUNK_MAX])
         return found
 
     def _chunk(self, conn: Connection, keys: Sequence[Any]) -> dict[Any, Row]:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy.exc import DBAPIError
 
 from cachelib import Cache, Entity, Strong
 from cachelib.errors import CacheError, CommitUnknown, StoreError, Unconfirmed
@@ -186,7 +185,7 @@ def write(place: Place, number: int, seed: int) -> None:
                 _invalidate(cache, key)
             try:
                 write_once(board, cache, key, gone=chance.random() < _GONE)
-            except (Unconfirmed, CommitUnknown, StoreError, DBAPIError):
+            except (Unconfirmed, CommitUnknown, StoreError):
                 board.refused[number] += 1  # whether it was committed is not known; what is next counts above it
                 time.sleep(0.02)
             else:
