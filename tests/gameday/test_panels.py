@@ -19,7 +19,7 @@ from tests.integration.invalidator_daemon import until
 from tests.servers.kafka_python import KafkaProducer, closing
 from tests.servers.missing import require
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.charts, pytest.mark.server, pytest.mark.timeout(600)]
 WAIT_S = 90.0
 # Targets beside others in their panel that show something only in an accident that is not caused here, and why not.
 ONLY_THEN = {

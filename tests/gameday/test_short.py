@@ -11,7 +11,7 @@ from tests.gameday.incidents import SHORT
 from tests.gameday.series import run
 from tests.servers.missing import require
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.charts, pytest.mark.server, pytest.mark.timeout(600)]
 
 
 def test_alerts_fire_in_time_others_are_silent_and_the_runbook_ends_the_incidents(tmp_path: Path) -> None:
