@@ -49,31 +49,39 @@ class FaultyProxy:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result(30)
 
     async def _end(self) -> None:
+        """All connections' tasks run to their ends, those too that begin only now: each closes what it has."""
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while asyncio.all_tasks() - {asyncio.current_task()}:
+            while self._tasks:
+                self._tasks.pop().cancel()
+            await asyncio.sleep(0.001)
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        writers = [writer]
         try:
             upstream, downstream = await asyncio.open_connection(HOST, self._upstream)
-            both = {asyncio.create_task(self._pump(*pair)) for pair in ((reader, downstream), (upstream, writer))}
-            try:
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for one in both:
-                    one.cancel()
-                await asyncio.gather(*both, return_exceptions=True)
-                downstream.close()
+            writers.append(downstream)
+            await self._until_one_ends((reader, downstream), (upstream, writer))
+            await _close(writers)
         except (OSError, asyncio.CancelledError):
             pass
         finally:
-            writer.close()
+            for one in writers:  # a cancellation comes at any moment; what is closed already is let be
+                one.transport.abort()
             self._tasks.discard(task)
+
+    async def _until_one_ends(self, *pairs: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        both = {asyncio.create_task(self._pump(*pair)) for pair in pairs}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in both:
+                one.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One direction, until either end or a fault ends it."""
@@ -89,6 +97,13 @@ class FaultyProxy:
                     _reset(writer)
                 if kind in ("cut", "reset"):
                     return
+
+
+async def _close(writers: Sequence[asyncio.StreamWriter]) -> None:
+    """What was written still goes out."""
+    for one in writers:
+        one.close()
+    await asyncio.gather(*(one.wait_closed() for one in writers), return_exceptions=True)
 
 
 def _pieces(chunk: bytes, kind: str, much: int) -> Iterator[bytes]:
