@@ -139,14 +139,13 @@ class Hand:
         def get(place: int, key: int) -> int:
             if not cell:
                 self._begin()
+            cell[0] = hit  # a plain hit says nothing: what a batch or a failed read left there is not its own
             name = names[key]
             value = reads[subject[key]](entities[key], name)
             if value is not None:
                 stamps[place] = value["writer"] << STAMP_BITS | value["seq"] if value["name"] == name else WRONG
             outcome = cell[0]
-            if outcome != hit:
-                cell[0] = hit
-            elif near is not None and value is not None:
+            if outcome == hit and near is not None and value is not None:
                 if value is near[key]:
                     return Outcome.LOCAL
                 near[key] = value

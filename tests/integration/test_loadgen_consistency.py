@@ -10,6 +10,7 @@ import pytest
 
 from loadgen.mishaps import KINDS
 from loadgen.page.trials import page_of_trials
+from loadgen.result import LevelFound
 from loadgen.trials import Trial, Trials, failures_of
 from tests.integration.browser import console, look
 from tests.integration.test_loadgen_run import loadgen, needs
@@ -101,14 +102,8 @@ def test_stale_strong_reads_and_wrong_values_are_failures() -> None:
     assert failures_of(result) == []
     found = result.consistency
     assert found is not None
-    worse = msgspec.structs.replace(
-        found,
-        wrong=2,
-        stale=[
-            msgspec.structs.replace(one, level="strong", ratio=msgspec.structs.replace(one.ratio, part=1))
-            for one in found.stale
-        ],
-    )
+    strong = LevelFound("strong", reads=100, stale=2, backwards=0, own_missed=0, beyond=0)
+    worse = msgspec.structs.replace(found, wrong=2, levels=[*found.levels, strong])
     assert failures_of(msgspec.structs.replace(result, consistency=worse)) == [
         "2 strong reads were stale",
         "2 reads returned a wrong value",

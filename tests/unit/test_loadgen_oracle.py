@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from loadgen.history import Reads, Writes
 from loadgen.intervals import design_effect, nines, ratio, wilson
@@ -22,6 +23,8 @@ from loadgen.levels import Level
 from loadgen.oracle import Evidence, Judgement, judge
 from loadgen.origin import origin_of
 from loadgen.record import ABSENT, STAMP_BITS, How, Source, Status
+from loadgen.trials import failures_of
+from tests.unit.loadgen_results import run
 
 NS = 1_000_000_000
 TICK = 1000
@@ -231,6 +234,18 @@ def test_a_bounded_read_may_miss_what_ended_within_its_bound_and_nothing_older()
 def test_an_eventual_read_promises_nothing() -> None:
     assert broken(case([(50, 1, 0)], [(10, 1, 5)], level=Level.EVENTUAL)) == ("eventual", 0)
     assert broken(case([(50, 1, 0)], [(10, 1, 5)], level=Level.STRONG)) == ("strong", 1)
+
+
+def test_a_stale_strong_read_fails_a_trial() -> None:
+    """From the read to the sentence: `consistency` fails by what the oracle found."""
+
+    def failures(level: Level) -> list[str]:
+        return failures_of(
+            replace(run(seconds=1), consistency=case([(50, 1, 0)], [(10, 1, 5)], level=level).consistency)
+        )
+
+    assert failures(Level.STRONG) == ["1 strong reads were stale"]
+    assert failures(Level.EVENTUAL) == []
 
 
 def test_age_and_versions_behind_are_those_of_the_oldest_missed_write() -> None:
