@@ -46,7 +46,7 @@ class Servers(Together):
             for statement in shop.SCHEMA:
                 connection.execute(statement)
             for table in ("customers", "boards"):
-                store.install(table, key="id")
+                store.install(table, key="id", watch="tier")  # what a refreshed customer is made of
                 fill = f"insert into {table} (id, tier) select g, 'first' from generate_series(0, {shop.ROWS - 1}) g"
                 connection.execute(fill)
         if self.log != "outbox":

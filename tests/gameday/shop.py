@@ -23,7 +23,11 @@ def _load_board(tx: Any, keys: Sequence[Any]) -> Mapping[Any, Row]:
     return found
 
 
-customers = Entity.from_table("customers", key="id", ttl="1h")
+def _customer(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id": row["id"], "tier": row["tier"]}
+
+
+customers = Entity.from_table("customers", key="id", ttl="1h", refresh=_customer)
 boards = Entity(
     "boards:{id:int}", table="boards", key="id", version="row_version", load=_load_board, ttl="1h", stale_ttl=STALE_TTL
 )

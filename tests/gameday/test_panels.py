@@ -48,7 +48,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def _make_things_happen(world: World) -> None:
-    """A herd, a record that cannot be read, new epochs, a node that is away for a moment, a configuration read anew."""
+    """A herd, a record that cannot be read, new epochs, a node that is away for a moment, a configuration read anew.
+
+    And a customer that is too large to be refreshed.
+    """
     assert world.servers.kafka is not None
     world.load(herd=6, sql_rate=10)
     with closing(KafkaProducer, bootstrap_servers=world.servers.kafka.bootstrap, acks="all") as producer:
@@ -56,6 +59,9 @@ def _make_things_happen(world: World) -> None:
     with world.servers.connect() as connection:
         connection.execute("truncate boards")
         connection.execute("insert into boards (id, tier) values (1, 'again')")
+        # More than refresh_bytes_max, also when it is compressed.
+        noise = "select string_agg(md5(random()::text), '') from generate_series(1, 2000)"
+        connection.execute(f"update customers set tier = ({noise}) where id = 1")
     process = world.cluster.first().process
     assert process is not None
     process.send_signal(signal.SIGHUP)

@@ -89,7 +89,8 @@ class World(Together):
         faster = f"{max(1.0, 60 / self.factor):g}s"
         config: dict[str, Any] = {
             "entities": ["gameday_shop:entities"],
-            "apply": {"node_dead_after": faster, "retry_max": "500ms"},
+            # One put in a hundred, watched, would be one in many seconds at these rates.
+            "apply": {"node_dead_after": faster, "retry_max": "500ms", "refresh_watch": 10},
             "source": {"poll": "100ms"},
         }
         if self.servers.kafka is not None:
