@@ -97,14 +97,10 @@ def test_strong_reads_hit_again_soon_after_redis_came_back_old(world: World, ser
     save(server)
     fall_back(server)
     names(cache, entity)  # the one that meets the new start
-    loads = [len(world.loads.keys())]
+    loads = len(world.loads.keys())
     for _ in range(10):
         names(cache, entity)
-        loads.append(len(world.loads.keys()))
-    assert loads[1] - loads[0] == len(KEYS), "each key is loaded once more"
-    # On a busy machine a lease may be over before its fill, and that key is loaded by the next that asks.
-    assert loads[5] - loads[1] <= 2
-    assert loads[-1] == loads[5], "hit from then on"
+    assert len(world.loads.keys()) - loads == len(KEYS), "each key is loaded once more, and hit from then on"
 
 
 def calls(server: RedisServer) -> dict[str, int]:
