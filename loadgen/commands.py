@@ -13,7 +13,8 @@ from rich.console import Console
 
 from cachelib.errors import ConfigError
 from loadgen.faults import Killer, OneOutage
-from loadgen.judge import INVALID, OBJECTIVE_FAILED, Figures, judge
+from loadgen.judge import INVALID, OBJECTIVE_FAILED, Figures
+from loadgen.page.checked import checked, save_page
 from loadgen.report import Watch, save, show
 from loadgen.scenario import Load, run
 from loadgen.stage import Stage, StageSettings
@@ -29,7 +30,7 @@ STRONG_HITS_LEAST = 0.8
 BROKEN_SETTLE_S = 4.0
 
 
-def plain_run(settings: Mapping[str, Any], json_path: Path | None) -> int:
+def plain_run(settings: Mapping[str, Any], json_path: Path | None, html_path: Path | None) -> int:
     """`loadgen check`; the exit code."""
     load = Load(
         **{name: settings[name] for name in ("seconds", "readers", "read_rate", "arrivals", "target", "seed")},
@@ -45,10 +46,12 @@ def plain_run(settings: Mapping[str, Any], json_path: Path | None) -> int:
     )
     console = Console()
     with Stage(stage_settings) as stage, Watch(console, "loadgen check", load.seconds) as watch:
-        figures = judge(run(stage, load, watch.tick, watch.say))
+        done = checked("Readers and writers, checked read by read", run(stage, load, watch.tick, watch.say))
+    figures = done.figures
     show(console, "loadgen check", figures)
     if json_path is not None:
         save(json_path, figures.as_dict() | {"load": _plain(load)})
+    save_page(html_path, f"loadgen check on {figures.backend}, {load.seconds:g} s", [done], figures.failures)
     return _exit_code(console, figures, load)
 
 
@@ -70,6 +73,7 @@ def demonstration(
     seconds: float,
     broken: str,
     json_path: Path,
+    html_path: Path | None = None,
     stage_of: Callable[[StageSettings], Stage] = Stage,
     what: str = "a SQLite file of airports",
 ) -> int:
@@ -99,17 +103,20 @@ def demonstration(
             if broken:
                 watch.say("DEMO_BREAK: the invalidator is not started, and nothing tells the cache of plain SQL")
             director = None if broken else OneOutage(stage, watch.say, min(OUTAGE_S, seconds / 6))
-            figures = judge(run(stage, load, watch.tick, watch.say, director))
-    show(console, f"demo on {backend}, {seconds:g} s", figures)
+            done = checked("The load", run(stage, load, watch.tick, watch.say, director))
+    figures, title = done.figures, f"demo on {backend}, {seconds:g} s"
+    show(console, title, figures)
+    save_page(html_path, title, [done], figures.failures)
     save(json_path, figures.as_dict() | {"broken": broken or None, "load": _plain(load), "processors": os.cpu_count()})
-    console.print(f"All figures are in {json_path}; loadgen/README.md says how each is defined.", highlight=False)
+    files = json_path if html_path is None else f"{json_path}, and drawn in {html_path}"
+    console.print(f"All figures are in {files}; loadgen/README.md says how each is defined.", highlight=False)
     return figures.exit_code
 
 
 # --- the kill test -------------------------------------------------------------------------------
 
 
-def kill_test(backend: str, seconds: float, seed: int, json_path: Path | None) -> int:
+def kill_test(backend: str, seconds: float, seed: int, json_path: Path | None, html_path: Path | None) -> int:
     """`loadgen faults`; the exit code. First the same load without faults, for the share of strong hits."""
     console = Console()
     # Few keys, many writes, slow loads and keys that get lost: what has to happen at the same time to go wrong does.
@@ -132,14 +139,16 @@ def kill_test(backend: str, seconds: float, seed: int, json_path: Path | None) -
         Stage(StageSettings("rows", backend, keys=KILL_KEYS)) as stage,
         Watch(console, f"calm on {backend}", calm.seconds) as watch,
     ):
-        before = judge(run(stage, calm, watch.tick, watch.say))
+        quiet = checked("Without faults", run(stage, calm, watch.tick, watch.say))
+    before = quiet.figures
     show(console, f"without faults on {backend}, {calm.seconds:g} s", before)
     with (
         Stage(StageSettings("rows", backend, keys=KILL_KEYS)) as stage,
         Watch(console, f"faults on {backend}", seconds) as watch,
     ):
         killer = Killer(stage, watch.say, seed, every_s=(0.5, min(4.0, seconds / 8)))
-        after = judge(run(stage, wild, watch.tick, watch.say, killer))
+        broken = checked("With faults", run(stage, wild, watch.tick, watch.say, killer))
+    after = broken.figures
     show(console, f"with faults on {backend}, {seconds:g} s", after)
     kills = ", ".join(f"{name} {count}" for name, count in sorted(killer.kills.items())) or "none"
     console.print(f"kills: {kills}", highlight=False)
@@ -151,6 +160,7 @@ def kill_test(backend: str, seconds: float, seed: int, json_path: Path | None) -
             json_path,
             {"calm": before.as_dict(), "faults": after.as_dict(), "kills": killer.kills, "failures": failures},
         )
+    save_page(html_path, f"loadgen faults on {backend}, {seconds:g} s, seed {seed}", [quiet, broken], failures)
     verdict = (
         "FAILED: " + "; ".join(failures) if failures else f"PASSED: {killer.kills.total()} kills, no promise broken"
     )

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from threading import Event, Thread
 
 from cachelib.errors import CacheError
+from loadgen.result import Mark
 from loadgen.runner import Fleet
 from loadgen.stage import Stage
 from loadgen.visibility import Outage
@@ -21,6 +22,9 @@ class _Breaker(ABC):
 
     def __init__(self, stage: Stage, said: Callable[[str], None]) -> None:
         self.outages: list[Outage] = []
+        self.marks: list[Mark] = []
+        """What was done, and when, from the start of the load."""
+        self._start_ns = 0
         self._stage = stage
         self._said = said
         self._stop = Event()
@@ -29,6 +33,7 @@ class _Breaker(ABC):
     @contextmanager
     def during(self, fleet: Fleet, start_ns: int, end_ns: int) -> Iterator[None]:
         """See `scenario.Director.during`."""
+        self._start_ns = start_ns
         thread = Thread(target=self._guarded, args=(fleet, start_ns, end_ns), daemon=True)
         thread.start()
         try:
@@ -49,6 +54,10 @@ class _Breaker(ABC):
     def _break(self, fleet: Fleet, start_ns: int, end_ns: int) -> None:
         """What is broken between the start and the end of the load; returns when it is mended."""
 
+    def _mark(self, kind: str, text: str) -> None:
+        self.marks.append(Mark(round((time.monotonic_ns() - self._start_ns) / 1e9, 3), kind, text))
+        self._said(text)
+
     def _pause(self, seconds: float) -> bool:
         """Wait; False where the load has ended meanwhile."""
         return not self._stop.wait(max(0.0, seconds))
@@ -59,13 +68,13 @@ class _Breaker(ABC):
             return
         down_ns = time.monotonic_ns()
         daemon.kill()
-        self._said(f"kill -9 of the invalidator; it comes back after {seconds:.1f} s")
+        self._mark("invalidator killed", f"kill -9 of the invalidator; it comes back after {seconds:.1f} s")
         self._stop.wait(seconds)
         started_ns = time.monotonic_ns()
         daemon.start()  # also where the load has ended: the cache has to settle
         ready_ns = time.monotonic_ns()
         self.outages.append(Outage(down_ns, started_ns, ready_ns))
-        self._said(f"the invalidator is back, ready after {(ready_ns - started_ns) / 1e9:.1f} s")
+        self._mark("invalidator back", f"the invalidator is back, ready after {(ready_ns - started_ns) / 1e9:.1f} s")
 
 
 class OneOutage(_Breaker):
@@ -117,12 +126,12 @@ class Killer(_Breaker):
             return
         down_s = self._random.uniform(0.0, 1.0)
         server.kill()
-        self._said(f"kill -9 of the cache server; it comes back empty after {down_s:.1f} s")
+        self._mark("cache killed", f"kill -9 of the cache server; it comes back empty after {down_s:.1f} s")
         self._stop.wait(down_s)
         server.start()
 
     def _kill_writer(self, fleet: Fleet) -> None:
         writer = self._random.choice(fleet.of_role("write"))
         writer.kill()
-        self._said(f"kill -9 of writer process {writer.spec.number}; another takes its place")
+        self._mark("writer killed", f"kill -9 of writer process {writer.spec.number}; another takes its place")
         fleet.replace(writer)

@@ -11,6 +11,7 @@ import numpy as np
 from loadgen.checker import EXAMPLES, Findings, check, lost_writes
 from loadgen.history import History, Numbers, Reads
 from loadgen.record import Source
+from loadgen.result import Mark
 from loadgen.runner import Progress
 from loadgen.settle import Settled
 from loadgen.stage import Stage
@@ -92,6 +93,9 @@ class Judged:
     settled: Settled
     seconds: float
     outages: Sequence[Outage] = ()
+    marks: Sequence[Mark] = ()
+    start_ns: int = 0
+    """Of the load, on the monotonic clock; marks count from it."""
 
 
 def judge(run: Judged) -> Figures:

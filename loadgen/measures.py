@@ -45,6 +45,11 @@ class Seconds:
             return "no second was measured"
         return next((window.invalid for window in self._windows if window.invalid), "")
 
+    @property
+    def others_cores(self) -> float:
+        """Processors that others used, on average."""
+        return sum(window.others_cores for window in self._windows) / max(1, len(self._windows))
+
     def measures(self, names: Iterable[str]) -> Measures:
         """See `measures_of`."""
         values: dict[str, float] = {}

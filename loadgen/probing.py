@@ -23,6 +23,9 @@ class Window(Enum):
     HELD = "held"
     MISSED = "missed"
     INVALID = "invalid"
+    """The generator was late."""
+    DISTURBED = "disturbed"
+    """Other work had the processors."""
 
 
 class End(Enum):
@@ -35,6 +38,8 @@ class End(Enum):
     """It held at the highest rate that this generator may offer: the capacity is at least that."""
     NO_RECOVERY = "no recovery"
     """The system did not come back to rest between probes."""
+    DISTURBED = "disturbed"
+    """Other work had the processors, probe after probe."""
     SPOILED = "spoiled"
     """Probe after probe was invalid: the generator, or its machine, was too late."""
     UNSETTLED = "unsettled"
@@ -56,6 +61,10 @@ class Plan:
     confirm_times: int = 3
     drains_most: int = 10
     spoiled_most: int = 3
+    disturbed_most: int = 10
+    """Times the windows of a probe in which other work is waited for to end."""
+    again_most: int = 3
+    """Times that a refuted rate is asked again because other votes contradict it."""
     probes_most: int = 60
     lowest: float = 1.0
 
@@ -98,6 +107,9 @@ class Finding:
     rate: float
     above: float
     binding: str
+    low: float
+    high: float
+    """What all votes together leave open: the capacity is between these."""
 
     @property
     def found(self) -> bool:

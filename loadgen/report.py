@@ -67,7 +67,7 @@ class Watch:
         table = Table(title=self._title, title_justify="left", min_width=60)
         table.add_column("so far")
         table.add_column("", justify="right")
-        rows: Iterable[tuple[str, Any]] = (
+        counts: Iterable[tuple[str, Any]] = (
             ("reads", f"{progress.reads:,}  ({rate:,.0f}/s)"),
             ("hits", f"{progress.hit_ratio:.2%}"),
             *((one.name.lower(), f"{progress.by_source[one]:,}") for one in OTHERS if progress.by_source[one]),
@@ -75,7 +75,7 @@ class Watch:
             ("loads of the store", f"{progress.counters['store_loads']:,}"),
             ("errors", ", ".join(f"{name} {count}" for name, count in progress.errors.items()) or "none"),
         )
-        for name, value in rows:
+        for name, value in counts:
             table.add_row(name, str(value))
         table.caption = "\n".join(self._notes[-5:])
         table.caption_justify = "left"
@@ -95,7 +95,7 @@ def show(console: Console, title: str, figures: Figures) -> None:
     table = Table(title=title, title_justify="left", min_width=72)
     table.add_column("measure")
     table.add_column("", justify="right")
-    for name, value in _rows(figures):
+    for name, value in rows(figures):
         table.add_row(name, value)
     console.print(table)
     for line in figures.examples:
@@ -113,7 +113,8 @@ def verdict(figures: Figures) -> str:
     )
 
 
-def _rows(figures: Figures) -> list[tuple[str, str]]:
+def rows(figures: Figures) -> list[tuple[str, str]]:
+    """Each measure with its unit, for the table and for the page."""
     one = figures
     without = f"{one.loads_without_leases:,}"
     if one.loads_without_leases > one.store_loads > 0:

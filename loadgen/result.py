@@ -42,8 +42,8 @@ class Latency(msgspec.Struct, frozen=True, omit_defaults=False):
         if not histogram.count:
             return cls()
         at = {percent: round(histogram.percentile_ms(percent), 6) for percent in (50, 90, 99, 99.9, 100)}
-        mean_ms = round(histogram.mean_ms, 6)
-        return cls(histogram.count, mean_ms, at[50], at[90], at[99], at[99.9], at[100], histogram.encode())
+        places = (at[50], at[90], at[99], at[99.9], at[100])
+        return cls(histogram.count, round(histogram.mean_ms, 6), *places, histogram.encode())
 
     @property
     def histogram(self) -> Histogram:
@@ -76,8 +76,7 @@ class Window(msgspec.Struct, frozen=True):
     sources: dict[str, int]
     """Reads by where the value came from: hit, local, filled, joined, stale, store, miss."""
     lag: Latency
-    """How late operations began by the generator's own fault: after their intended start, and after those before
-    them on the same thread would have ended without it."""
+    """How late operations began by the generator's own fault: see `Lane.due_ns`."""
     invalid: str
     """Why this second says nothing, in a sentence; empty: it counts."""
     stale: int
@@ -89,6 +88,8 @@ class Window(msgspec.Struct, frozen=True):
     """Processor seconds of the workers in this second."""
     ended: int = 0
     """Operations that ended *in* this second without an error, whenever they were meant to start."""
+    others_cores: float = 0.0
+    """Processors that everything used that is no part of the run (also a server that it did not start)."""
 
     @property
     def offered(self) -> int:
@@ -230,7 +231,6 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
     format: str = SCHEMA
     label: str
-    """What people call it."""
     started: str
     """ISO 8601, UTC."""
     host: Host

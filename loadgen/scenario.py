@@ -12,6 +12,7 @@ from cachelib.policy import one_of
 from loadgen.arrivals import KINDS
 from loadgen.history import load
 from loadgen.judge import Judged
+from loadgen.result import Mark
 from loadgen.runner import Fleet, Progress
 from loadgen.settle import Comparison
 from loadgen.stage import Stage
@@ -62,6 +63,10 @@ class Director(Protocol):
     @property
     def outages(self) -> Sequence[Outage]:
         """Those of the invalidator, so far."""
+
+    @property
+    def marks(self) -> Sequence[Mark]:
+        """What was done so far."""
 
     def during(self, fleet: Fleet, start_ns: int, end_ns: int) -> AbstractContextManager[object]:
         """Act until the block is left."""
@@ -123,5 +128,5 @@ def run(
     stage.check_servers()
     said("the load has ended; comparing every key of the cache with the store")
     settled = comparison.settle(load_.settle_within_s)
-    outages = director.outages if director else ()
-    return Judged(stage, load(stage.folder), progress, settled, load_.seconds, outages)
+    outages, marks = (director.outages, director.marks) if director else ((), ())
+    return Judged(stage, load(stage.folder), progress, settled, load_.seconds, outages, marks, start_ns)

@@ -10,7 +10,11 @@ It asks for probes and is told how they ended; `loadgen.seek` makes them. The or
 so a rate is found when it holds over a long time *and* the rate just above does not. Before each probe the
 system is drained: above its capacity a probe leaves a backlog, and the next one would measure that.
 A short probe is `windows` windows long, the majority counts, and a split one goes on to `windows_most`.
-Of a long one two thirds must hold. Windows that the generator itself spoiled are no votes.
+Of a long one two thirds must hold. Windows that the generator itself spoiled are no votes, nor are those in
+which other work had the processors. What nobody saw disturb it can only make a probe worse, never better: a
+long probe that misses is made again after a rest, and where that one holds a third decides.
+At the end all votes of all probes say between which rates the capacity lies (`evidence.py`); where that reaches
+above the rate that was refuted, other probes contradict it, and it is asked again.
 
 No probe is above `share` of the generator's own ceiling: there the generator would be measured.
 Ideas: mutilate's bisection and step down; guidellm's and hazelcast-simulator's confirmation and drains.
@@ -22,6 +26,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from loadgen.evidence import between
 from loadgen.probing import (
     LONG_SHARE,
     NEAR,
@@ -57,6 +62,11 @@ class State:
     drains: int = 0
     votes: tuple[tuple[Window, str], ...] = ()
     spoiled: int = 0
+    disturbed: int = 0
+    tries: tuple[bool, ...] = ()
+    """Whether the long probes of this rate held, while that is open."""
+    asked_again: int = 0
+    """Times that a refuted rate was, because other votes contradicted it."""
     log: tuple[Probed, ...] = ()
     end: End | None = None
     missed_by: tuple[tuple[float, str], ...] = ()
@@ -67,7 +77,7 @@ class State:
         """The next question."""
         if self.end is not None:
             above = self.refuted if self.refuted < NEVER else self.high
-            return Finding(self.end, self.confirmed, max(above, self.confirmed), self._binding())
+            return Finding(self.end, self.confirmed, max(above, self.confirmed), self._binding(), *self._between())
         if not self.at_rest:
             return Drain()
         return Probe(self.rate, self._windows_wanted(), self.phase)
@@ -82,10 +92,13 @@ class State:
 
     def probed(self, windows: Sequence[tuple[Window, str]]) -> State:
         """How each window of the probe ended, with the clause that missed it."""
-        valid = tuple(one for one in windows if one[0] is not Window.INVALID)
-        spoiled = self.spoiled + len(windows) - len(valid)
-        state = replace(self, votes=self.votes + valid, spoiled=spoiled, at_rest=False)
+        valid = tuple(one for one in windows if one[0] in (Window.HELD, Window.MISSED))
+        disturbed = self.disturbed + sum(1 for one, _ in windows if one is Window.DISTURBED)
+        spoiled = self.spoiled + sum(1 for one, _ in windows if one is Window.INVALID)
+        state = replace(self, votes=self.votes + valid, spoiled=spoiled, disturbed=disturbed, at_rest=False)
         if not valid:
+            if disturbed >= self.plan.disturbed_most * self._least():
+                return state._logged(Window.DISTURBED)._over(End.DISTURBED)
             tries = spoiled >= self.plan.spoiled_most * self._least()
             return state._logged(Window.INVALID)._spoiled() if tries else state
         verdict = state._verdict()
@@ -127,13 +140,13 @@ class State:
             self.rate,
             self._count(Window.HELD),
             self._count(Window.MISSED),
-            self.spoiled,
+            self.spoiled + self.disturbed,
             binding,
             verdict,
         )
         missed_by = self.missed_by
         missed_by += tuple((self.rate, clause) for clause in clauses.elements()) if verdict is Window.MISSED else ()
-        return replace(self, log=(*self.log, line), votes=(), spoiled=0, missed_by=missed_by)
+        return replace(self, log=(*self.log, line), votes=(), spoiled=0, disturbed=0, missed_by=missed_by)
 
     def _binding(self) -> str:
         """What was missed most often by the lowest rates that missed: there the first clause gives way."""
@@ -170,6 +183,12 @@ class State:
         return self._to("confirm", self.low)
 
     def _after_long(self, held: bool) -> State:
+        tries = (*self.tries, held)
+        if tries in ((False,), (False, True)):
+            return replace(self, tries=tries)  # asked once more, see the module
+        return replace(self, tries=())._settled(held)
+
+    def _settled(self, held: bool) -> State:
         plan = self.plan
         if held:
             state = replace(self, confirmed=self.rate)
@@ -182,12 +201,24 @@ class State:
             state = replace(state, step=step)
             return state._over(End.NOTHING_HOLDS) if lower < plan.lowest else state._to("confirm", lower)
         if state.refuted <= state.confirmed * (1 + plan.tolerance / 2 + NEAR):
-            return state._over(End.FOUND)
+            return state._agreed()
         if state.refuted < NEVER:  # a long step either way: what lies between
             return replace(state, step=0.0)._to("climb", (state.confirmed * state.refuted) ** 0.5)
         if state.confirmed >= plan.limit * (1 - NEAR):
             return state._over(End.GENERATOR)
         return replace(state, step=step)._to("climb", min(state.confirmed * (1 + step), plan.limit))
+
+    def _agreed(self) -> State:
+        """The end, unless what all votes leave open goes on above the rate that was refuted: then it is asked again."""
+        _, high = self._between()
+        if high <= self.refuted * (1 + NEAR) or self.asked_again >= self.plan.again_most:
+            return self._over(End.FOUND)
+        state = replace(self, asked_again=self.asked_again + 1, refuted=NEVER, step=self.plan.tolerance / 4)
+        return state._to("climb", self.refuted)
+
+    def _between(self) -> tuple[float, float]:
+        weight = 1 / self.plan.windows  # windows of one short probe share its luck: together they are one vote
+        return between((one.rate, one.held * weight, one.missed * weight) for one in self.log)
 
     def _spoiled(self) -> State:
         """With this target the generator reaches less than its ceiling: what held below is all that can be known."""
@@ -200,7 +231,7 @@ class State:
         return replace(self, plan=plan)._to("confirm", lower)
 
     def _to(self, phase: Phase, rate: float) -> State:
-        return replace(self, phase=phase, rate=rate)
+        return replace(self, phase=phase, rate=rate, tries=())
 
     def _over(self, end: End) -> State:
         return replace(self, end=end)

@@ -28,17 +28,19 @@ class ProbeLine(msgspec.Struct, frozen=True, kw_only=True):
     service_p99_ms: float
     lag_p99_ms: float
     """How late the generator itself was."""
+    others_cores: float = 0.0
+    """Processors that other work used."""
     hit_ratio: float
     errors: float
     origin_qps: float | None
     stale_ratio: float | None
     visible_p99_ms: float | None
     windows: list[str]
-    """How each ended: held, missed or invalid."""
+    """How each ended: held, missed, invalid (the generator was late) or disturbed (others had the processors)."""
     missed: dict[str, int]
     """How often each clause was missed."""
     verdict: str
-    """held, missed, invalid, or undecided where the vote went on."""
+    """held, missed, invalid, disturbed, or undecided where the vote went on."""
 
 
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,9 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     """None: nothing was refuted."""
     binding: str
     """The clause that gives way first; nothing where none did."""
+    low: float = 0.0
+    high: float | None = None
+    """What the votes of all probes together leave open (`evidence.py`); 0 and None: nothing bounds it."""
     ceiling: float
     """What the generator alone reaches, operations a second; no probe was above `share` of it."""
     share: float

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from loadgen.engine.crew import Progress
+from loadgen.engine.crew import Progress, processors
 from loadgen.histogram import Histogram
 from loadgen.measures import OF_THE_RUN, Seconds, slices
 from loadgen.objective import Kind, Objective, kind_of, shown
@@ -34,10 +34,14 @@ LIGHT = 0.1
 """Of the first rate: the load under which it is seen whether the system is at rest."""
 LIGHT_LEAST = 20.0
 """Operations a second."""
-LIGHT_S = 2.0
+LIGHT_S = 1.0
 SLOWER = 2.0
 """Twice as slow as before, and more than a millisecond: not at rest."""
 SLACK_MS = 1.0
+NO_VOTES = (Window.INVALID, Window.DISTURBED)
+OTHERS_MOST = 0.15
+OTHERS_RESTS = 3.0
+"""Times the rest that other work is given to end."""
 
 
 class Runner(Protocol):
@@ -54,6 +58,8 @@ class Pace:
     window_s: int = 3
     warmup_s: float = 1.0
     rest_s: float = REST_S
+    others_most: float = OTHERS_MOST
+    """Of all processors: a window in which what is no part of the run used more is no vote."""
 
 
 class Seeker:
@@ -83,6 +89,9 @@ class Seeker:
         self._doubted = False
         """The probe under way was made again, see `_doubt`."""
         self._rest_p50_ms: float | None = None
+        # A server that runs already is no process of ours: nobody could tell its work from that of others.
+        ours = not (plan.target.cache_url or plan.target.store_url)
+        self._others_most = pace.others_most if ours else float("inf")
 
     def search(self) -> SearchResult:
         """To the end. Raises `NotMeasured` where the objective asks for what this target does not tell."""
@@ -116,13 +125,17 @@ class Seeker:
             self._undecided = []
             if probe.phase in ("confirm", "climb"):
                 self._runs[verdict] = longest
-        self._say(_told(self._probes[-1], [why for window, why in found if window is Window.INVALID]))
+        self._say(_told(self._probes[-1], [why for window, why in found if window in NO_VOTES]))
+        if any(window is Window.DISTURBED for window, _ in votes):
+            time.sleep(OTHERS_RESTS * pace.rest_s)
         return after
 
     def _judge(self, part: Seconds) -> tuple[Window, str]:
         """How a window ended, and by which clause, or why it says nothing."""
         if part.invalid:
             return Window.INVALID, part.invalid
+        if part.others_cores > self._others_most * processors():
+            return Window.DISTURBED, f"other work used {part.others_cores:.1f} processors"
         verdict = self._objective.judge(part.measures(self._objective.measures))
         return (Window.HELD, "") if verdict.holds else (Window.MISSED, verdict.binding)
 
@@ -130,7 +143,7 @@ class Seeker:
         """It was missed by nothing but the tail of a few samples that all windows share, as visibility seen by a
         handful of probes: one slow look is not three votes. The probe is made once more, and then it counts.
         """
-        valid = [part for part in parts if not part.invalid]
+        valid = [part for part in parts if self._judge(part)[0] not in NO_VOTES]
         verdicts = [self._objective.judge(part.measures(self._objective.measures)) for part in valid]
         missed = [one for verdict in verdicts for one in verdict.clauses if not one.holds]
         return bool(missed) and all(one.measure.startswith(OF_THE_RUN) and not one.resolved for one in missed)
@@ -179,6 +192,8 @@ class Seeker:
             rate=found.rate,
             above=found.above if found.above not in (float("inf"), found.rate) else None,
             binding=found.binding,
+            low=found.low,
+            high=found.high if found.high < float("inf") else None,
             ceiling=self._search.ceiling,
             share=self._search.share,
             probes=self._probes,
@@ -199,6 +214,8 @@ def sentence(found: Finding) -> str:
             return f"No rate holds the objective: {found.binding} is missed even when there is hardly any load."
         case End.NO_RECOVERY:
             return "The system did not come back to rest after a probe: what it does next would not be its own."
+        case End.DISTURBED:
+            return "Other work had the processors, probe after probe: search on a machine of its own, or allow more."
         case End.SPOILED:
             return "The generator was too late, probe after probe: use more processes, or a quieter machine."
         case End.UNSETTLED:
@@ -238,6 +255,7 @@ def _line(probe: Probe, run: RunResult, found: list[tuple[Window, str]], verdict
         p999_ms=waited.percentile_ms(99.9),
         service_p99_ms=served.percentile_ms(99),
         lag_p99_ms=run.lag.p99_ms,
+        others_cores=round(sum(one.others_cores for one in run.measured) / max(1, len(run.measured)), 3),
         hit_ratio=run.hit_ratio,
         errors=sum(run.errors.values()) / offered if offered else 0.0,
         origin_qps=run.origin.reads_per_s if run.origin else None,

@@ -20,7 +20,7 @@ from loadgen.live import Metrics, Watch
 from loadgen.objective import parse
 from loadgen.probing import End, Plan
 from loadgen.searched import SearchResult
-from loadgen.seek import Pace, Seeker
+from loadgen.seek import OTHERS_MOST, Pace, Seeker
 
 START_SHARE = 0.01
 """Of the generator's limit: where a search starts unless told."""
@@ -34,6 +34,13 @@ START_SHARE = 0.01
 @click.option("--tolerance", default=0.05, help="How near the rate that is found is to one that misses.")
 @click.option("--window", "window_s", default=3, type=click.IntRange(1), help="Seconds; a probe has 3 or more.")
 @click.option("--warmup", default=1.0, type=click.FloatRange(0), help="Seconds before the first window of a probe.")
+@click.option(
+    "--others-max",
+    default=OTHERS_MOST,
+    type=click.FloatRange(0, 1),
+    help="Of the processors, that other work may use; a window with more is no vote.",
+    show_default=True,
+)
 @the_output
 @debug
 def search(debug: bool, objective: str, metrics_port: int | None, **settings: Any) -> None:
@@ -55,7 +62,7 @@ def search(debug: bool, objective: str, metrics_port: int | None, **settings: An
                 ceiling = found.ceiling
             start = settings["start"] or max(1.0, START_SHARE * SHARE * ceiling)
             steps = Plan(start=start, ceiling=ceiling, share=SHARE, tolerance=settings["tolerance"])
-            pace = Pace(settings["window_s"], settings["warmup"])
+            pace = Pace(settings["window_s"], settings["warmup"], others_most=settings["others_max"])
             bench = stack.enter_context(Bench(plan))
             result = Seeker(bench, plan, wanted, steps, pace, watch.say, watch.tick).search()
         _say(console, result, save(result, settings["json_path"], settings["csv_path"], settings["html_path"]))

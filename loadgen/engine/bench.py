@@ -5,10 +5,12 @@ A later run may have another rate, length, seed or profile; workload and target 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from math import ceil
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -26,7 +28,7 @@ from loadgen.engine.summary import (
     why_invalid,
     windows_of,
 )
-from loadgen.engine.usage import Sampler
+from loadgen.engine.usage import Others, Sampler
 from loadgen.histogram import Histogram
 from loadgen.plan import RunPlan, as_config
 from loadgen.result import Latency, Mark, RunResult, Usage, Window, config_hash
@@ -87,19 +89,23 @@ class Bench:
         self.site.begin()
         with Crew(replace(plan, target=self.site.target), self._runs) as crew:
             self._runs += 1
-            sampler = Sampler(self.site.pids())
+            servers = self.site.pids()
+            sampler = Sampler(servers)
+            others = Others([os.getpid(), *servers.values(), *(member.pid for member in crew.members)])
 
             def watched(progress: Progress) -> None:
                 sampler.sample(progress.at_s)
+                others.sample(progress.at_s)
                 tick(progress)
 
             start_ns = crew.start()
+            others.sample(crew.progress().at_s)
             with (director or Nobody()).during(start_ns, start_ns + int(plan.length_s * 1e9)) as marks:
                 lost = crew.wait(watched)
             heard = [member.heard for member in crew.members]
         verdict = self.site.verdict(plan, heard, start_ns)
-        servers = sampler.usage(measured_from(plan), plan.length_s)
-        return _result(plan, started, heard, verdict, servers=servers, marks=marks, lost=lost)
+        usage, cores = sampler.usage(measured_from(plan), plan.length_s), others.by_second(ceil(plan.length_s))
+        return _result(plan, started, heard, verdict, servers=usage, others=cores, marks=marks, lost=lost)
 
     def close(self) -> None:
         """Stop what was started."""
@@ -131,10 +137,11 @@ def _result(
     verdict: Verdict,
     *,
     servers: dict[str, Usage],
+    others: Sequence[float],
     marks: Sequence[Mark],
     lost: Sequence[str],
 ) -> RunResult:
-    windows = [_judged(window, verdict) for window in windows_of(plan, heard)]
+    windows = [_judged(window, verdict, others[window.at_s]) for window in windows_of(plan, heard)]
     counted = [window for window in windows if window.phase == "measured"]
     operations, config, seconds = sum_of(counted), as_config(plan), measured_seconds(plan)
     errors: Counter[str] = Counter()
@@ -168,14 +175,15 @@ def _result(
     )
 
 
-def _judged(window: Window, verdict: Verdict) -> Window:
-    """With what the site knows of this second."""
+def _judged(window: Window, verdict: Verdict, others_cores: float) -> Window:
+    """With what the site and the machine know of this second."""
     return replace(
         window,
         checked=verdict.checked.get(window.at_s, 0),
         stale=verdict.stale.get(window.at_s, 0),
         origin_reads=verdict.origin_reads.get(window.at_s, 0),
         origin_writes=verdict.origin_writes.get(window.at_s, 0),
+        others_cores=others_cores,
     )
 
 

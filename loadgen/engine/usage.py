@@ -1,8 +1,8 @@
-"""Processor and memory of the servers that stand behind a target, sampled while a run goes on."""
+"""Processor and memory of the servers behind a target, and what others take of the machine, sampled during a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import psutil
@@ -38,3 +38,36 @@ class Sampler:
         # Samples do not reach to both ends: what they cover is what the processor seconds belong to.
         covered = min(to_s, float(at_s[-1])) - max(from_s, float(at_s[0]))
         return Usage(self._processes[name].pid, round(used / covered, 3) if covered > 0 else 0.0, float(rss_mb.max()))
+
+
+class Others:
+    """Processor time of everything that is no part of the run: all that was used or stolen, less the run's own.
+
+    `pids`: of the run. Interrupts are nobody's; waiting for a disk is no use of a processor.
+    """
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._own = {pid: psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)}
+        self._own_s = dict.fromkeys(self._own, 0.0)
+        """Of each; one that has ended keeps what it had used."""
+        self._samples: list[tuple[float, float]] = []
+
+    def sample(self, at_s: float) -> None:
+        """Now, `at_s` after the shared start."""
+        for pid, process in self._own.items():
+            try:
+                used = process.cpu_times()
+            except psutil.Error:
+                continue
+            self._own_s[pid] = used.user + used.system
+        machine = psutil.cpu_times()
+        busy_s = machine.user + getattr(machine, "nice", 0.0) + machine.system + getattr(machine, "steal", 0.0)
+        self._samples.append((at_s, busy_s - sum(self._own_s.values())))
+
+    def by_second(self, seconds: int) -> list[float]:
+        """Processors that others used in each second since the shared start."""
+        if not self._samples:
+            return [0.0] * seconds
+        at_s, used_s = np.asarray(self._samples).T
+        used = np.diff(np.interp(np.arange(seconds + 1, dtype=np.float64), at_s, used_s))
+        return [max(0.0, round(float(one), 3)) for one in used]

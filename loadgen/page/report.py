@@ -111,7 +111,7 @@ def _trust(result: RunResult, search: SearchResult | None = None) -> Iterator[st
     yield folded("The configuration", f"<pre>{escape(json.dumps(result.config, indent=2, default=str))}</pre>")
 
 
-MARKS = "Each mark is a probe: a disc held the objective, a cross missed it, a ring was undecided."
+MARKS = "Each mark is a probe: a disc held the objective, a cross missed it, a ring was undecided or disturbed."
 LAG = "how late operations began; part of the latencies above"
 
 
@@ -152,8 +152,14 @@ def _search_tiles(search: SearchResult) -> list[tuple[str, str]]:
         ("confirmed" if search.rate else "nothing was confirmed", f"{search.rate:,.0f}/s"),
         ("refuted just above", above),
         ("gives way first", search.binding or "nothing"),
+        ("all votes leave open", _left_open(search)),
         ("probes", f"{len(search.probes)}"),
     ]
+
+
+def _left_open(search: SearchResult) -> str:
+    high = f"{search.high:,.0f}" if search.high is not None else "…"
+    return f"{search.low:,.0f} to {high}/s"
 
 
 def _operations(result: RunResult) -> Iterator[tuple[str, ...]]:

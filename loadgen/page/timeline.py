@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 from loadgen.page.charts import merged
 from loadgen.page.plot import Axis, Plot, Point
@@ -14,6 +15,18 @@ from loadgen.result import Mark, RunResult, Window
 STRIP = 190
 ROWS = 3
 """Texts of marks that stand near each other go below each other."""
+
+
+class Seconds(Protocol):
+    """What a timeline is drawn of: a run, or what was put together from another record."""
+
+    @property
+    def windows(self) -> Sequence[Window]:
+        """Each second."""
+
+    @property
+    def marks(self) -> Sequence[Mark]:
+        """What happened, and when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +42,7 @@ def seconds(moment: float) -> str:
     return f"{moment:g} s"
 
 
-def timeline(result: RunResult) -> list[tuple[str, str]]:
+def timeline(result: Seconds) -> list[tuple[str, str]]:
     """Strips, each with the sentence that it answers."""
     strips = [
         ("Was the offered load done?", _strip(result, "operations a second", LOAD, plain)),
@@ -86,7 +99,7 @@ def _share(window: Window, *sources: str) -> float | None:
     return sum(window.sources.get(one, 0) for one in sources) / total if total else None
 
 
-def _strip(result: RunResult, name: str, lines: Sequence[Line], words: Words, top: float | None = None) -> str:
+def _strip(result: Seconds, name: str, lines: Sequence[Line], words: Words, top: float | None = None) -> str:
     found = [
         (line.name, [(float(one.at_s), value) for one in result.windows if (value := line.of(one)) is not None])
         for line in lines
@@ -104,7 +117,7 @@ def _strip(result: RunResult, name: str, lines: Sequence[Line], words: Words, to
     return plot.svg()
 
 
-def _latency(result: RunResult) -> str:
+def _latency(result: Seconds) -> str:
     every = [(one, merged(list(one.operations.values()))) for one in result.windows]
     every = [(one, found) for one, found in every if found.count]
     lines = [
@@ -123,13 +136,13 @@ def _latency(result: RunResult) -> str:
     return plot.svg()
 
 
-def _time(result: RunResult) -> Axis:
+def _time(result: Seconds) -> Axis:
     first = min((one.at_s for one in result.windows), default=0)
     last = max((one.at_s for one in result.windows), default=0)
     return Axis("since the start", Scale(first, last + 1), seconds)
 
 
-def _marks(plot: Plot, result: RunResult) -> None:
+def _marks(plot: Plot, result: Seconds) -> None:
     for one in result.windows:
         if one.phase == "warmup":
             plot.band(one.at_s, one.at_s + 1, "warm-up: not measured", kind="limit")

@@ -22,7 +22,7 @@ from loadgen.plan import RunPlan
 from loadgen.record import STAMP_BITS, WRONG, How, Result, Status
 from loadgen.targets.library import OUTCOMES, Library, l1_of
 from loadgen.targets.origin import note_loads
-from loadgen.targets.reading import begun_row, write_row
+from loadgen.targets.reading import begun_row, shown_before, write_row
 from loadgen.targets.stamped import Behind, Sql, result_of
 from loadgen.workloads.draws import Operations
 from loadgen.workloads.keyspace import KeySpace
@@ -139,10 +139,8 @@ class Calls:
         if value is not None:
             fits = value["name"] == name
             self._lane.stamp[place] = value["writer"] << STAMP_BITS | value["seq"] if fits else WRONG
-            if library.near is not None and cell[0] == Outcome.HIT:
-                if value is library.near[key]:
-                    return Outcome.LOCAL
-                library.near[key] = value
+            if library.keeps_copies and cell[0] == Outcome.HIT and shown_before(value):
+                return Outcome.LOCAL
         return cell[0]
 
     async def _many(self, place: int, keys: list[int]) -> int:

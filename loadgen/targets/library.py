@@ -23,7 +23,7 @@ from loadgen.targets.base import lanes_of, run_threads
 from loadgen.targets.items import Items
 from loadgen.targets.origin import WatchedStore, number_of
 from loadgen.targets.prober import Prober
-from loadgen.targets.reading import begun_row, joined, read_rows, write_row
+from loadgen.targets.reading import begun_row, joined, read_rows, shown_before, write_row
 from loadgen.targets.stamped import Behind, write_through
 from loadgen.workloads.draws import Operations
 from loadgen.workloads.keyspace import KeySpace
@@ -54,8 +54,7 @@ class Library:
         """By thread, where its last read that was not a plain hit came from."""
         self.store = WatchedStore(target.store_url, target.origin_ms)
         entities = [subject.entity for subject in self.subjects]
-        self.near: list[object] | None = [None] * space.total if target.l1_ms else None
-        """With copies in the process: what each key's last read returned. The same object again was such a copy."""
+        self.keeps_copies = target.l1_ms > 0
         self.cache = Cache(
             target.cache_url,
             store=self.store,
@@ -133,7 +132,7 @@ class Hand:
     def _getter(self) -> Call:
         """A get. Its names are a closure's, because looking them up would cost as much as they do."""
         library, stamps, cell, hit = self._library, self.lane.stamp, self._cell, int(Outcome.HIT)
-        names, entities, subject, near = library.names, library.entity, library.subject, library.near
+        names, entities, subject, copies = library.names, library.entity, library.subject, library.keeps_copies
         reads = [face.get for face in self._faces]
 
         def get(place: int, key: int) -> int:
@@ -145,10 +144,8 @@ class Hand:
             if value is not None:
                 stamps[place] = value["writer"] << STAMP_BITS | value["seq"] if value["name"] == name else WRONG
             outcome = cell[0]
-            if outcome == hit and near is not None and value is not None:
-                if value is near[key]:
-                    return Outcome.LOCAL
-                near[key] = value
+            if copies and outcome == hit and value is not None and shown_before(value):
+                return Outcome.LOCAL
             return outcome
 
         return get

@@ -15,7 +15,7 @@ from loadgen.plan import RunPlan
 from loadgen.record import ABSENT, STAMP_BITS, How, Source, Status
 from loadgen.tables import Subject
 from loadgen.targets.items import Items
-from loadgen.targets.reading import write_row
+from loadgen.targets.reading import shown_before, write_row
 from loadgen.targets.stamped import Behind
 
 NOTHING = -3
@@ -89,6 +89,8 @@ class Prober:
             value = rows.cache.get(rows.subjects[number].entity, rows.names[key])
         except Exception:  # noqa: BLE001 - an error here is one of the cache, which the ordinary reads count
             return NOTHING
+        if value is not None:
+            shown_before(value)
         stamp = ABSENT if value is None else value["writer"] << STAMP_BITS | value["seq"]
         row = (number, key, start_ns, start_ns, now_ns(), 0, stamp, Source.OTHER, self._thread)
         self.reads.extend(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,18 @@ from loadgen.workloads.workload import GET, LONE_GET
 
 OF_A_SOURCE = (Outcome.HIT, Outcome.LOCAL)
 UNKNOWN_VERSION = 0
+SHOWN = "\0shown"
+"""A field of a value that was returned before; no column is called so."""
+
+
+def shown_before(value: dict[str, Any]) -> bool:
+    """Whether this very object was returned before: then it is a copy that the process kept. Marks it.
+
+    What a cache server answers is decoded into an object of its own each time, so all but one of the reads that
+    return it, in whichever thread, were served from the copy; and no listener is told of those.
+    """
+    mark = object()
+    return value.setdefault(SHOWN, mark) is not mark
 
 
 def read_rows(lane: Lane, subject: Sizes, thread: int) -> bytes:

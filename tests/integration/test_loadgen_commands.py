@@ -74,6 +74,7 @@ def test_search_keeps_every_probe(tmp_path: Path) -> None:
     """On a busy machine nobody knows what it finds: that it ends, and how, and what it has kept."""
     out = tmp_path / "search.json"
     options = ("--target", "null", "--start", "600", "--ceiling", "1000", "--window", "1", "--warmup", "0")
+    options += ("--others-max", "1")
     ended = loadgen("search", "all.p50<1s & errors<1%", *options, "--json", str(out))
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert "this generator may offer no more" in ended.stdout

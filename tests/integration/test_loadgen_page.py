@@ -11,16 +11,18 @@ import pytest
 
 from loadgen.compare import compare
 from loadgen.files import report_of
+from loadgen.page.checked import page_of_check
 from loadgen.page.compared import page_of_comparison
 from loadgen.page.herd import page_of_herd
 from loadgen.page.report import TEMPLATE, page_of_run, page_of_search
 from loadgen.result import Mark, NotAResult
 from tests.integration.browser import console, look
-from tests.unit.loadgen_results import herd, run, search
+from tests.unit.loadgen_results import checked, herd, run, search
 
 PAIR = run(label="before"), run(seed=2, median_ms=1.0, label="after")
 PAGES = {"run": page_of_run(run(fault=True)), "search": page_of_search(search()), "herd": page_of_herd(herd())}
 PAGES["compare"] = page_of_comparison(*PAIR, compare(*PAIR), 0.05)
+PAGES["check"] = page_of_check("demo on redis, 30 s", [checked(), checked(fault=True)], ())
 
 
 def shown(page: str, tmp_path: Path, *more: str) -> str:
@@ -138,6 +140,16 @@ def test_page_of_a_comparison_says_what_got_worse(tmp_path: Path) -> None:
     text = words(shown(PAGES["compare"], tmp_path))
     for answer in ("after against before", "Worse by more than 5%: get.p50", "What changed?", "WORSE"):
         assert answer in text
+
+
+@pytest.mark.slow
+def test_page_of_a_check_says_what_was_kept_and_when_something_was_broken(tmp_path: Path) -> None:
+    dom = shown(PAGES["check"], tmp_path)
+    assert "kill -9 of the invalidator" in dom
+    for answer in ("0 of 8,000", "none stale", "The load", "strong reads, hits"):
+        assert answer in words(dom)
+    broken = page_of_check("demo", [checked()], ["2 strong reads were stale"])
+    assert "Broken: 2 strong reads were stale." in broken
 
 
 def test_report_is_made_of_the_record_of_a_herd(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def main() -> int:
         for program in ("java", "mvn"):
             require(program)
         what = "PostgreSQL with airports, Debezium, Kafka"
-        return demonstration(backend, seconds, broken, Path("build/demo-kafka.json"), KafkaStage, what)
+        files = Path("build/demo-kafka.json"), Path("build/demo-kafka.html")
+        return demonstration(backend, seconds, broken, *files, KafkaStage, what)
     except (pytest.skip.Exception, pytest.fail.Exception) as missing:
         print(f"demo-kafka: {missing}", file=sys.stderr)
         return USAGE

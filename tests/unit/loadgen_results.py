@@ -9,6 +9,8 @@ import numpy as np
 
 from loadgen.herd import HerdPlan, HerdResult, HerdSide
 from loadgen.histogram import Histogram
+from loadgen.judge import Figures
+from loadgen.page.checked import Checked
 from loadgen.result import (
     Consistency,
     Host,
@@ -210,6 +212,8 @@ def search(*, found: bool = True, whole: bool = True) -> SearchResult:
         says="4,967/s holds, 5,091/s does not: get.p99<5ms gives way first.",
         rate=4967.0,
         above=5091.0 if found else None,
+        low=4967.0,
+        high=5187.0 if found else None,
         binding="get.p99<5ms" if found else "",
         ceiling=10_000.0,
         share=0.7,
@@ -245,3 +249,22 @@ def herd() -> HerdResult:
         leases=side([1, 1, 1, 1, 2, 1, 1, 1, 1, 1], 60_000, 0.01),
         without=side([40, 38, 40, 39, 40, 40, 37, 40, 40, 40], 58_000, 0.01),
     )
+
+
+def checked(*, fault: bool = False) -> Checked:
+    """A load of `check` or `demo`."""
+    one = run(fault=fault)
+    figures = {
+        **{"backend": "redis", "seconds": 30.0, "reads": 28_500, "reads_per_s": 950.0, "hit_ratio": 0.96},
+        **{"p50_ms": 0.8, "p99_ms": 3.1, "service_p50_ms": 0.7, "service_p99_ms": 2.8, "late_p99_ms": 0.4},
+        **{"by_source": {"hit": 27_360, "filled": 1_140}, "writes": 960, "writes_behind": 500, "writes_per_s": 32.0},
+        **{"store_loads": 1_200, "loads_without_leases": 1_900, "strong_reads": 8_000, "strong_hit_ratio": 0.95},
+        **{"strong_stale": 0, "strong_backwards": 0, "eventual_reads": 20_500, "eventual_stale": 100 if fault else 0},
+        **{"eventual_stale_ratio": 0.0049 if fault else 0.0, "eventual_stale_age_p50_ms": 900.0 if fault else None},
+        **{"eventual_stale_age_max_ms": 4_100.0 if fault else None, "eventual_behind_max": 3 if fault else 0},
+        **{"eventual_backwards": 0, "wrong_values": 0, "misordered_writes": 0, "lost_writes": 0},
+        **{"visible_p50_ms": 22.0, "visible_p99_ms": 61.0, "visible_probes": 240, "visible_unseen": 0},
+        **{"poll_gap_ms": 3.1, "outages": int(fault), "catchup_s": 0.4 if fault else None, "settled": True},
+        **{"settled_s": 1.2, "compared_keys": 28_600, "cached_keys": 28_600, "differing_keys": 0, "errors": {}},
+    }
+    return Checked("The load", Figures(**figures, failures=(), examples=()), one.windows, one.marks)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from loadgen.engine.crew import Progress
 from loadgen.histogram import Histogram
 from loadgen.objective import NotMeasured, parse
 from loadgen.page.report import page_of_search
-from loadgen.plan import RunPlan
+from loadgen.plan import RunPlan, TargetPlan
 from loadgen.probing import Plan
 from loadgen.result import Latency, RunResult
 from loadgen.searched import load_search, save_search
@@ -118,6 +118,34 @@ def test_windows_that_the_generator_spoiled_are_no_votes() -> None:
     assert result.end == "generator"
     assert 400 < result.rate <= 900
     assert any("invalid" in line and "9 ms late" in line for line in said)
+
+
+class Shared(System):
+    """Others have most of the machine in every fourth run, and then nothing is quick."""
+
+    def run(self, plan: RunPlan, tick: Callable[[Progress], None] = lambda _: None) -> RunResult:
+        busy = plan.warmup_s > 0 and len(self.plans) % 4 == 3
+        found = super().run(msgspec.structs.replace(plan, rate=0.999 * self.peak) if busy else plan, tick)
+        if not busy:
+            return found
+        taken = [msgspec.structs.replace(one, others_cores=1000.0) for one in found.windows]
+        return msgspec.structs.replace(found, windows=taken)
+
+
+def test_windows_in_which_other_work_had_the_processors_are_no_votes() -> None:
+    seeker, said = seek(Shared(2000.0))
+    result, calm = seeker.search(), seek(System(2000.0))[0].search()
+    assert result.rate == pytest.approx(calm.rate, rel=0.03)
+    assert any("other work used 1000.0 processors" in line for line in said)
+    assert [probe.others_cores for probe in result.probes if "disturbed" in probe.windows]
+
+
+def test_work_of_servers_that_run_already_is_not_taken_for_that_of_others() -> None:
+    target = TargetPlan(cache_url="redis://127.0.0.1:1")
+    plan = msgspec.structs.replace(PLAN, target=target)
+    search = Plan(start=800.0, ceiling=50_000.0, tolerance=0.5)
+    result = Seeker(Shared(2000.0), plan, OBJECTIVE, search, PACE, lambda _: None, lambda _: None).search()
+    assert not any("disturbed" in probe.windows for probe in result.probes)
 
 
 def test_record_keeps_the_long_run_of_a_vote_that_went_on() -> None:
