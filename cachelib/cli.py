@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from cachelib.errors import ConfigError
 from cachelib.layout import with_mode, with_new_epochs
 from cachelib.policy import Mode
 from cachelib.stores import SqlStore
+from cachelib.stores.names import nearest
 
 _store = click.option("--store", "store_url", required=True, envvar="CACHELIB_STORE", help="URL of the SQL store.")
 _cache = click.option("--cache", "cache_url", required=True, envvar="CACHELIB_CACHE", help="URL of the cache node.")
@@ -23,9 +25,17 @@ _entities = click.option(
     "--entities",
     required=True,
     envvar="CACHELIB_ENTITIES",
-    help="Where they are declared: package.module:name of a list.",
+    help="Where they are declared: package.module:name of a list; several with spaces between them.",
 )
-_namespace = click.option("--namespace", default="lc", show_default=True, help="The application's namespace.")
+_known = click.option(
+    "--entities",
+    default="",
+    envvar="CACHELIB_ENTITIES",
+    help="Where they are declared; with it a name that is none of them is pointed out.",
+)
+_namespace = click.option(
+    "--namespace", default="lc", show_default=True, envvar="CACHELIB_NAMESPACE", help="The application's namespace."
+)
 
 
 @click.group()
@@ -97,12 +107,14 @@ def explain(cache_url: str, store_url: str, entities: str, namespace: str, entit
 
 @commands.command()
 @_store
+@_known
 @click.option("--all", "everything", is_flag=True, help="Void every key of every entity.")
 @click.argument("names", nargs=-1)
-def clear(store_url: str, everything: bool, names: tuple[str, ...]) -> None:
+def clear(store_url: str, entities: str, everything: bool, names: tuple[str, ...]) -> None:
     """New epochs for entities, by name: every client drops all their keys. Takes four seconds."""
     if everything == bool(names):
         raise ConfigError("name the entities to clear, or give --all")
+    _point_out(names, entities)
     with view_of(store_url) as view:
         published = run_now(view.publish(lambda layout: with_new_epochs(layout, None if everything else names)))
         click.echo("published; waiting until every client has taken it up …")
@@ -112,10 +124,13 @@ def clear(store_url: str, everything: bool, names: tuple[str, ...]) -> None:
 
 @commands.command()
 @_store
+@_known
 @click.argument("name")
 @click.argument("mode", type=click.Choice([mode.value for mode in Mode]))
-def mode(store_url: str, name: str, mode: str) -> None:
+def mode(store_url: str, entities: str, name: str, mode: str) -> None:
     """Set what reads of entity NAME ("*": of all) may do with the cache: on, no_fill or bypass."""
+    if name != "*":
+        _point_out((name,), entities)
     with view_of(store_url) as view:
         run_now(view.publish(lambda layout: with_mode(layout, name, Mode(mode))))
     click.echo(f"{name}: {mode}, in every process within a second")
@@ -153,16 +168,25 @@ def table_spec(text: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     return table, tuple(key.split("+")), tuple(watch)
 
 
-def entities_of(place: str) -> list[Entity]:
-    """The entities declared at `package.module:name`. Raises `ConfigError`."""
-    module, _, name = place.partition(":")
+def entities_of(places: str) -> list[Entity]:
+    """The entities declared at each `package.module:name`, with spaces between them. Raises `ConfigError`."""
+    return [entity for place in places.split() for entity in _declared_at(place)]
+
+
+def _declared_at(place: str) -> list[Entity]:
+    name, _, attribute = place.partition(":")
     try:
-        found: Any = getattr(importlib.import_module(module), name or "entities")
+        module = importlib.import_module(name)
+        found: Any = getattr(module, attribute) if attribute else getattr(module, "entities", vars(module))
     except (ImportError, AttributeError) as cause:
         raise ConfigError(f"entities {place!r} cannot be imported: {cause}") from cause
-    declared = [found] if isinstance(found, Entity) else list(found)
-    if not all(isinstance(entity, Entity) for entity in declared):
-        raise ConfigError(f"{place!r} is not a list of Entity")
+    if isinstance(found, Entity):
+        return [found]
+    declared = list(found.values() if isinstance(found, Mapping) else found) if isinstance(found, Iterable) else []
+    if found is vars(module):  # a module by itself: whatever entities it has, as the invalidator takes it
+        declared = list(dict.fromkeys(one for one in declared if isinstance(one, Entity)))
+    if not declared or not all(isinstance(one, Entity) for one in declared):
+        raise ConfigError(f"{place!r} is not an Entity, nor a list or module of them")
     return declared
 
 
@@ -171,3 +195,14 @@ def _named(declared: list[Entity], name: str) -> Entity:
         if entity.name == name:
             return entity
     raise ConfigError(f"there is no entity {name!r}, only {', '.join(entity.name for entity in declared)}")
+
+
+def _point_out(names: tuple[str, ...], places: str) -> None:
+    """Somebody under pressure has mistyped a name: nothing would refuse it, and nothing would change.
+
+    Said and not refused: entities may be declared elsewhere as well, such as by rules of the invalidator.
+    """
+    known = [entity.name for entity in entities_of(places)]
+    for name in names if known else ():
+        if name not in known:
+            click.echo(f"note: {places} declares no entity {name!r}: {nearest(name, known)}", err=True)

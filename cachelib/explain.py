@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cachelib.envelope import decode
-from cachelib.errors import DecodeError
+from cachelib.errors import DecodeError, LaterCodec
 from cachelib.item import leased, may_serve_stale, refresh_due, serves
 from cachelib.model import Item, Kind
 from cachelib.policy import Mode
@@ -63,6 +63,13 @@ def _verdict(plan: ReadPlan, item: Item | None, now_ms: int) -> tuple[str, str]:
 
 
 def _serving(plan: ReadPlan, item: Item, now_ms: int) -> tuple[str, str]:
+    if item.content.kind is Kind.VALUE:
+        try:
+            plan.decode(item.content.payload)
+        except LaterCodec as error:
+            return "bypass", f"{error}: the item is left to the program that wrote it, and reads ask the store"
+        except DecodeError as error:
+            return "unreadable", f"{error}; the next read voids it and loads"
     if refresh_due(item, now_ms) and plan.mode is Mode.ON:
         return "refresh", "the item serves and is near its end: the next read refreshes it early"
     what = "absence" if item.content.kind is Kind.ABSENCE else "a value"

@@ -30,6 +30,8 @@ class Books:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.committed: Committed | None = None
+        self.last_error = ""
+        """Why the last try failed; "" where it did not."""
         self._settings = settings
         self._fleet = fleet
         self._source = source
@@ -37,7 +39,6 @@ class Books:
         self._log = log
         self._clock_s = clock_s
         self._purged_at_s = clock_s()
-        self._failing = False
         self._lock = threading.Lock()
         self._partitions: frozenset[str] = frozenset()
         self._stop = threading.Event()
@@ -72,11 +73,11 @@ class Books:
                 self._purge()
         except StoreError as error:
             self._metrics.commit_errors.inc()
-            if not self._failing:
+            if not self.last_error:
                 self._log.error("the committed offset is not saved", error=str(error))
-            self._failing = True
+            self.last_error = str(error)
         else:
-            self._failing = False
+            self.last_error = ""
 
     def _commit(self) -> None:
         done = self._fleet.done()

@@ -62,6 +62,8 @@ class Overview:
         found = [f"Store or log does not answer: {service.store_error}"] if service.store_error else []
         if not service.positions:
             found.append("No partition is read here.")
+        if service.books.last_error and not service.store_error:
+            found.append(f"The committed offset is not saved: {service.books.last_error}")
         if box.last_error:
             found.append(f"Dead letters cannot be kept, and the committed offset waits for them: {box.last_error}")
         waits_s = _sample(self.metrics, "second_looks_oldest_seconds") or 0

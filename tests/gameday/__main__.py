@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.gameday.incidents import ALL, SHORT
+from tests.gameday.programme import ALL, SHORT
 from tests.gameday.report import write
 from tests.gameday.series import side_by_side
 

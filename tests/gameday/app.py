@@ -31,7 +31,9 @@ class App:
         self._control = control
         self.now: dict[str, Any] = json.loads(control.read_text())
         self._store = SqlStore(self.now["store"])
-        self._cache = Cache(self.now["cache"], store=self._store, entities=entities, compare=0.05)
+        self._cache = Cache(
+            self.now["cache"], store=self._store, entities=entities, compare=0.05, namespace=self.now["namespace"]
+        )
         self._engine = create_engine(self.now["store"])
 
     def run(self) -> None:
@@ -98,7 +100,7 @@ class App:
             with self._engine.begin() as conn:
                 tier = f"s{time.time_ns()}"
                 conn.execute(text("update customers set tier = :t where id = :i"), {"t": tier, "i": self._some()})
-                if self.now["herd"]:
+                if self.now["herd"] and self.now["board_changes"]:
                     conn.execute(text("update boards set tier = :t where id = 1"), {"t": tier})
 
     def _some(self) -> int:

@@ -32,6 +32,7 @@ class Cluster:
     def __init__(self, folder: Path, values: Mapping[str, Any], secrets: Mapping[str, Mapping[str, str]]) -> None:
         self.folder = folder
         self._secrets = secrets
+        self._revisions = [values]
         found = self._render(values)
         self._beside = {
             it["metadata"]["name"]: it["spec"]["template"]["spec"]
@@ -44,6 +45,8 @@ class Cluster:
         self.pods: dict[str, Pod] = {}
         self.beside: dict[str, Pod] = {}
         """Relay and verifier, where the values have them; nobody tends them."""
+        self.visitors: dict[str, Pod] = {}
+        """Of another release of the chart in the same namespace."""
         self._lost: set[str] = set()
         self._restarts: dict[str, int] = {}
         self._made = 0
@@ -62,9 +65,10 @@ class Cluster:
 
     def __enter__(self) -> Self:
         (self.folder / "bin").mkdir(parents=True)
-        kubectl = self.folder / "bin" / "kubectl"
-        kubectl.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.gameday.kubectl "$@"\n')
-        kubectl.chmod(0o755)
+        for name in ("kubectl", "helm"):
+            program = self.folder / "bin" / name
+            program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.gameday.{name} "$@"\n')
+            program.chmod(0o755)
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
         self._scale()
         for name, spec in self._beside.items():
@@ -77,6 +81,7 @@ class Cluster:
         self._thread.join()
         self._server.shutdown()
         self._server.server_close()
+        self.end_visitors()
         for pod in [*self.pods.values(), *self.beside.values()]:
             pod.kill()
 
@@ -92,12 +97,26 @@ class Cluster:
 
     def upgrade(self, values: Mapping[str, Any]) -> None:
         """`helm upgrade`: the daemon's pods end and are made anew, one after the other."""
+        self._revisions.append(values)
         self._render(values)
         for name in list(self.pods):
             with self._lock:
                 self._end(self.pods[name])
                 self.pods[name] = self._new(name)
             self.pods[name].ready()
+
+    def visitor(self, name: str, values: Mapping[str, Any]) -> Pod:
+        """Start one."""
+        found = objects(dict(values), release=RELEASE)
+        spec = one("StatefulSet", found, RELEASE)["spec"]["template"]["spec"]
+        pod = Pod(Tree(), self.folder / name, spec, {**files_of(found), **self._secrets}, name)
+        self.visitors[name] = pod.start()
+        return pod
+
+    def end_visitors(self) -> None:
+        """Kill them."""
+        while self.visitors:
+            self.visitors.popitem()[1].kill()
 
     def _scale(self) -> None:
         with self._lock:
@@ -150,11 +169,15 @@ class Cluster:
         if verb == "get":
             rows = [f"{'NAME':<16}{'READY':<8}{'STATUS':<14}RESTARTS"]
             rows += [self._row(name) for name in self.pods]
+            rows += [f"{name:<16}{'1/1':<8}{'Running':<14}0" for name in dict(self.visitors)]
             return "\n".join(rows) if self.pods else f"No resources found in {NAMESPACE} namespace."
         if verb == "scale":
             self.replicas = int(given["replicas"])
             self._scale()
             return f"{given['name']} scaled"
+        if verb == "rollback":
+            self.upgrade(self._revisions[-2])
+            return "Rollback was a success! Happy Helming!"
         name = given["name"]
         if verb == "logs":
             if name in self._lost:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.gameday.book import Page, filled_in, in_own_shell
+from tests.gameday.factor import factor_of
 from tests.gameday.servers import Servers
 from tests.gameday.watch import Line, Watch
 from tests.gameday.world import World
@@ -22,6 +25,12 @@ LOOK_S = 60.0
 """Of the time that an alert is stated to take: a scrape of 15 s and an evaluation of 30 s, and the first of both."""
 END_S = 300.0
 SAID_MAX = 700
+LONGER = 10
+"""How much quicker still the alerts that look at hours are, in a world of many incidents; and what goes with that: a
+range of five minutes must hold two scrapes."""
+OFTEN = "500ms"
+CALM_LOAD = {"read_rate": 90, "write_rate": 2, "sql_rate": 2}
+"""So few writes that the staleness objective, which wants a number of batches, is only asked where an incident says."""
 
 
 class Missed(AssertionError):
@@ -44,9 +53,20 @@ class Incident:
     over: str
     """An expression that has a value only while what the page says under "It is over when" is so."""
     may: dict[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    """Alerts of the same cause that must fire as well, each within its time; the person follows their pages, too."""
     needs_kafka: bool = False
+    shares: bool = False
+    """It is played in one world with others, over the store's own log: `play_together`."""
+    second: bool = False
+    """It needs a second node; with `shares` only."""
     backends: tuple[str, ...] = ("redis", "memcached")
     pending_max: int = 1000
+
+    @property
+    def alerts(self) -> tuple[str, ...]:
+        """All that must fire."""
+        return self.alert, *self.also
 
 
 @dataclass
@@ -61,12 +81,20 @@ class Result:
     over_s: float | None
     failed: str = ""
 
+    def factor_of(self, alert: str) -> float:
+        """By what this alert's times were divided."""
+        return factor_of(alert, self.factor, self.factor * LONGER if self.incident.shares else None)
+
 
 class Day:
     """What an incident's functions work with."""
 
-    def __init__(self, world: World, watch: Watch, incident: Incident) -> None:
+    def __init__(self, world: World, watch: Watch, incident: Incident, stack: ExitStack) -> None:
         self.world, self.watch, self.incident = world, watch, incident
+        self.undo = stack.callback
+        """What must be undone before the next incident, also where this one went wrong."""
+        self.memory: dict[str, Any] = {}
+        """What `breaks` leaves for `mends`."""
         self.servers = world.servers
         self.page = Page(incident.alert)
 
@@ -89,11 +117,30 @@ class Day:
             raise Missed(f"{command!r} of the runbook ended with {ran.returncode}, {wanted!r} not in:\n{said}")
         return said
 
+    def look(self, command: str) -> str:
+        """A command typed once more, of which the timeline has enough."""
+        return self.world.cluster.pod_shell(filled_in(command)).stdout
+
     def first(self, shows: dict[str, str | None] | None = None) -> None:
         """The page's first commands; `shows`: begin of a command to what its answer must show."""
         for command in self.page.first():
             wanted = next((show for part, show in (shows or {}).items() if command.startswith(part)), "")
             self.run(filled_in(command), wanted=wanted)
+
+    def turn_to(self, alert: str) -> None:
+        """Open another alert's page."""
+        self.page = Page(alert)
+        self.watch.note("person", f"reads the page of {alert}")
+
+    def sql(self, part: str, **filled: str) -> list[tuple[Any, ...]]:
+        """A statement of the page, asked of the store by its owner: what it answered."""
+        asked = self.page.action(part)
+        for word, value in filled.items():
+            asked = asked.replace(word, value)
+        with self.servers.connect() as connection:
+            found = connection.execute(asked).fetchall()  # type: ignore[call-overload]
+        self.watch.note("runbook", asked, f"{found}"[:SAID_MAX])
+        return list(found)
 
     def act(self, part: str, wanted: str | None = "") -> str:
         """An action of the page, by how its command begins."""
@@ -115,11 +162,27 @@ class Day:
 def play(incident: Incident, servers: Servers, folder: Path) -> Result:
     """One incident in a world of its own."""
     folder.mkdir(parents=True)
-    with World(servers, folder, pending_max=incident.pending_max) as world, Watch(world.prometheus) as watch:
-        day = Day(world, watch, incident)
+    with World(servers, folder, pending_max=incident.pending_max) as world:
+        return _played(incident, world)
+
+
+def play_together(incidents: Sequence[Incident], servers: Servers, folder: Path) -> Iterator[Result]:
+    """Several in one world, one after the other: each begins when nothing fires any more."""
+    folder.mkdir(parents=True)
+    second = servers.add_node() if any(one.second for one in incidents) else ""
+    with World(servers, folder, long=servers.factor * LONGER, every=OFTEN, load=CALM_LOAD, second=second) as world:
+        for incident in incidents:
+            yield _played(incident, world)
+
+
+def _played(incident: Incident, world: World) -> Result:
+    servers = world.servers
+    with Watch(world.prometheus) as watch, ExitStack() as stack:
+        day = Day(world, watch, incident, stack)
         over_s, failed = None, ""
         try:
             time.sleep(CALM_S)
+            day.until(lambda: watch.looked and not watch.states, "nothing fires before anything is broken", END_S)
             watch.begin()
             incident.breaks(day)
             _fires(day)
@@ -129,13 +192,15 @@ def play(incident: Incident, servers: Servers, folder: Path) -> Result:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told in the report
             failed = f"{type(error).__name__}: {error}"
             watch.note("world", "MISSED", failed[:SAID_MAX])
-        return Result(incident, servers.backend, servers.factor, watch.lines, watch.fired, over_s, failed)
+    world.load()
+    return Result(incident, servers.backend, servers.factor, watch.lines, watch.fired, over_s, failed)
 
 
 def _fires(day: Day) -> None:
     incident = day.incident
-    within_s = (incident.stated_s + LOOK_S) / day.world.factor + BUSY_S
-    day.until(lambda: incident.alert in day.watch.fired, f"{incident.alert} fires within {within_s:.0f} s", within_s)
+    within_s = (incident.stated_s + LOOK_S) / day.world.factor_of(incident.alert) + BUSY_S
+    for alert in incident.alerts:
+        day.until(lambda alert=alert: alert in day.watch.fired, f"{alert} fires within {within_s:.0f} s", within_s)  # type: ignore[misc]
 
 
 def _ends(day: Day) -> float:
@@ -146,7 +211,8 @@ def _ends(day: Day) -> float:
     over_s = day.watch.now()
     day.world.agrees()
     day.happened("every row that is cached is as in the store")
-    day.until(lambda: day.incident.alert not in day.watch.states, f"{day.incident.alert} ends", END_S)
+    ours = set(day.incident.alerts)
+    day.until(lambda: not ours & day.watch.states.keys(), f"{', '.join(sorted(ours))} ends", END_S)
     time.sleep(AFTER_S)
     # What waits is given its time: it may fire still, and would be one too many.
     day.until(lambda: not day.watch.states.keys() - day.incident.may.keys(), "no other alert waits", END_S)
@@ -154,6 +220,6 @@ def _ends(day: Day) -> float:
 
 
 def _others(day: Day) -> None:
-    wrong = day.watch.fired.keys() - {day.incident.alert} - day.incident.may.keys()
+    wrong = day.watch.fired.keys() - {*day.incident.alerts} - day.incident.may.keys()
     if wrong:
         raise Missed(f"fired as well, and should not have: {', '.join(sorted(wrong))}")

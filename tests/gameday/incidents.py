@@ -219,6 +219,9 @@ def _old_data(day: Day) -> None:
 def _start_old(day: Day) -> None:
     day.first({"page status": "problems", "cachelib doctor": None})
     day.page.says("If it comes back with old data: in order")
+    day.turn_to("EverythingVoided")
+    day.first({"page metrics": 'epochs_total{reason="node_dead"} [1-9]', "page status": "does not answer"})
+    day.page.says("If `node_dead`: a node failed for longer than `apply.node_dead_after`")
     day.world.cache.start()
     day.person("Redis is started, with what it had saved")
 
@@ -231,6 +234,7 @@ old = Incident(
     breaks=_old_data,
     mends=_start_old,
     over=NODE_UP,
+    also=("EverythingVoided",),
     may={**NODE_MAY, **BURN},
     backends=("redis",),  # memcached keeps nothing
 )

@@ -41,7 +41,12 @@ def _options() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Ask the cluster."""
-    given = {name: str(value) for name, value in vars(_options().parse_args()).items()}
+    return ask(_options())
+
+
+def ask(options: argparse.ArgumentParser) -> int:
+    """Have the cluster do what the command line says."""
+    given = {name: str(value) for name, value in vars(options.parse_args()).items()}
     url = os.environ["GAMEDAY_CLUSTER"] + "?" + urllib.parse.urlencode(given)
     with urllib.request.urlopen(url, timeout=60) as answer:
         said = json.load(answer)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.gameday.day import BUSY_S, LOOK_S, Result
+from tests.gameday.day import BUSY_S, LONGER, LOOK_S, Result
 
 
 def write(results: Sequence[Result], path: Path, factor: float, took_s: float) -> None:
@@ -19,8 +19,9 @@ def write(results: Sequence[Result], path: Path, factor: float, took_s: float) -
         f"{len(results)} incidents, {failed} of them not as they must be; {took_s / 60:.1f} minutes on {os.cpu_count()}"
         f" processors, whose load in the last quarter of an hour was {os.getloadavg()[2]:.1f}.",
         "",
-        f"The alerts' ranges, offsets, `for` and seconds, and `apply.node_dead_after`, are divided by {factor:g}"
-        " (tests/gameday/factor.py says what is not). Times are real seconds since the incident began; in brackets"
+        f"The alerts' ranges, offsets, `for` and seconds, and `apply.node_dead_after`, are divided by {factor:g}; where"
+        f" incidents share a world, those of alerts that look at hours by {factor * LONGER:g} (tests/gameday/factor.py"
+        " says which, and what is not). Times are real seconds since the incident began; in brackets"
         " times the factor, as they would be unhurried. An alert must fire within its stated time and"
         f" {LOOK_S:g} s of looking, divided by the factor, and {BUSY_S:g} real seconds for a busy machine.",
         "",
@@ -46,19 +47,23 @@ def write(results: Sequence[Result], path: Path, factor: float, took_s: float) -
 
 def _row(one: Result) -> str:
     incident = one.incident
-    at = one.fired.get(incident.alert)
-    others = ", ".join(sorted(one.fired.keys() - {incident.alert})) or "none"
+    others = ", ".join(sorted(one.fired.keys() - {*incident.alerts})) or "none"
     cells = (
         incident.name,
         one.backend,
-        incident.alert,
+        ", ".join(incident.alerts),
         f"{incident.stated_s:g} s",
-        "never" if at is None else f"{at:.1f} s ({at * one.factor:.0f} s)",
+        ", ".join(_after(one, alert) for alert in incident.alerts),
         "never" if one.over_s is None else f"{one.over_s:.1f} s",
         others,
         "MISSED" if one.failed else "ended",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _after(one: Result, alert: str) -> str:
+    at = one.fired.get(alert)
+    return "never" if at is None else f"{at:.1f} s ({at * one.factor_of(alert):.0f} s)"
 
 
 def _code(text: str) -> str:

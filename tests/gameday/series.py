@@ -7,34 +7,48 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.gameday.day import Incident, Result, play
+from tests.gameday.day import Incident, Result, play, play_together
 from tests.gameday.servers import Servers
 from tests.gameday.world import warm_up
 
 
 def run(backend: str, incidents: Sequence[Incident], factor: float, *, short: bool, folder: Path) -> list[Result]:
     """Each incident that this backend can have, one after the other."""
-    results: list[Result] = []
     chosen = [one for one in incidents if backend in one.backends and not (short and one.needs_kafka)]
+    alone, shared = [one for one in chosen if not one.shares], [one for one in chosen if one.shares]
+    results: list[Result] = []
+    if alone:
+        results += _alone(backend, alone, factor, short=short, folder=folder)
+    if shared:
+        with Servers(backend, factor, ExitStack(), log="outbox") as servers:
+            results += _told(play_together(shared, servers, folder / f"{backend}-shared"))
+    return results
+
+
+def _alone(backend: str, incidents: Sequence[Incident], factor: float, *, short: bool, folder: Path) -> list[Result]:
     with Servers(backend, factor, ExitStack(), log="outbox" if short else "connector") as servers:
         if not short:
             warm_up(servers, folder / f"{backend}-first")
-        for number, incident in enumerate(chosen):
-            began = time.monotonic()
-            results.append(play(incident, servers, folder / f"{backend}-{number}"))
-            one = results[-1]
-            after = one.fired.get(incident.alert)
-            fired = "did not fire" if after is None else f"fired after {after:.1f} s"
-            print(
-                f"{backend:9} {incident.name:36} {incident.alert} {fired}; {time.monotonic() - began:.0f} s"
-                f" {'MISSED: ' + one.failed if one.failed else 'ended'}",
-                flush=True,
-            )
+        places = (folder / f"{backend}-{number}" for number in range(len(incidents)))
+        return _told(play(one, servers, place) for one, place in zip(incidents, places, strict=True))
+
+
+def _told(played: Iterable[Result]) -> list[Result]:
+    results, began = [], time.monotonic()
+    for one in played:
+        results.append(one)
+        fired = ", ".join(
+            f"{alert} {f'after {one.fired[alert]:.1f} s' if alert in one.fired else 'did not fire'}"
+            for alert in one.incident.alerts
+        )
+        end = f"MISSED: {one.failed}" if one.failed else "ended"
+        print(f"{one.backend:9} {one.incident.name:36} {fired}; {time.monotonic() - began:.0f} s {end}", flush=True)
+        began = time.monotonic()
     return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,16 +11,28 @@ from typing import Any, Literal
 import psycopg
 
 from cachelib.stores import SqlStore
+from tests.charts.generate import CHART
 from tests.gameday import shop
 from tests.servers.connect import Debezium
 from tests.servers.kafka import KafkaServer
 from tests.servers.memcached import MemcachedServer
-from tests.servers.postgresql import PostgresServer
+from tests.servers.ports import HOST
+from tests.servers.postgresql import USER, PostgresServer
 from tests.servers.process import Server, ServerFailed
+from tests.servers.proxy import FaultyProxy
 from tests.servers.redis import RedisServer
 from tests.servers.together import Together
 
+DAEMON, APP = "shop_daemon", "shop_app"
+"""Roles of the store, as a platform has them: neither owns what it works with."""
 DEAD, RELAYED = "shop.dead", "shop.changes"
+APPS_RIGHTS = (
+    f"create role {APP} login",
+    f"grant select, insert, update, delete on customers, boards to {APP}",
+    # As stores/README.md says of who runs transactions, and publishes layouts.
+    f"grant select on leasecache_changes, leasecache_tables, leasecache_meta, leasecache_version to {APP}",
+    f"grant select, insert, update on leasecache_layout to {APP}",
+)
 _TRIES = 6
 
 
@@ -36,6 +49,8 @@ class Servers(Together):
     database: str = ""
     postgres: PostgresServer = field(init=False)
     cache: RedisServer | MemcachedServer = field(init=False)
+    second: RedisServer = field(init=False)
+    network: FaultyProxy = field(init=False)
 
     def _start(self) -> None:
         self.postgres = self.stack.enter_context(PostgresServer())
@@ -49,6 +64,8 @@ class Servers(Together):
                 store.install(table, key="id", watch="tier")  # what a refreshed customer is made of
                 fill = f"insert into {table} (id, tier) select g, 'first' from generate_series(0, {shop.ROWS - 1}) g"
                 connection.execute(fill)
+            for statement in (*daemons_rights(), *APPS_RIGHTS):
+                connection.execute(statement)  # type: ignore[call-overload]
         if self.log != "outbox":
             self.kafka = self.stack.enter_context(KafkaServer())
             self.kafka.create_topic(DEAD)
@@ -74,10 +91,21 @@ class Servers(Together):
         with self.kafka.admin() as admin:
             return topic in admin.list_topics()
 
+    def add_node(self) -> str:
+        """A second Redis, behind a network that may become slow; its URL."""
+        self.second = self.stack.enter_context(RedisServer())
+        self.network = FaultyProxy(self.second.port)
+        self.stack.callback(self.network.close)
+        return f"redis://{HOST}:{self.network.port}/0"
+
     @property
     def store_url(self) -> str:
-        """As the pods are told."""
+        """For its owner."""
         return self.postgres.url_of(self.database)
+
+    def url_for(self, role: str) -> str:
+        """For one of the roles."""
+        return self.store_url.replace(f"{USER}@", f"{role}@")
 
     @contextmanager
     def connect(self) -> Iterator[psycopg.Connection[Any]]:
@@ -104,6 +132,14 @@ class Servers(Together):
             pass  # it must be started again
         self.debezium.kill()
         start(self.debezium)
+
+
+def daemons_rights() -> list[str]:
+    """What the chart's README says that is enough for the daemon and the verifier: so it is."""
+    block = re.search(r"```sql\n(.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
+    assert block, "the chart's README names no rights"
+    told = [line.replace("USER", DAEMON) for line in block[1].splitlines()]
+    return [f"create role {DAEMON} login", *told, f"grant select on customers, boards to {DAEMON}"]
 
 
 def start(server: Server) -> None:

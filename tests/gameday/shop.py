@@ -6,11 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cachelib import Entity
+from cachelib import Entity, LeasePolicy
 from cachelib.model import Row
 
 STALE_TTL = os.environ.get("SHOP_STALE_TTL", "0s")
 """How long a reader may be shown the row as it was: what the runbook advises for a hot key."""
+HOLD, BOARD_TTL = os.environ.get("SHOP_HOLD", "3s"), os.environ.get("SHOP_BOARD_TTL", "1h")
+FORMAT = int(os.environ.get("SHOP_FORMAT", "1"))
+"""Which format of values this release writes."""
 
 
 def _load_board(tx: Any, keys: Sequence[Any]) -> Mapping[Any, Row]:
@@ -27,9 +30,16 @@ def _customer(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": row["id"], "tier": row["tier"]}
 
 
-customers = Entity.from_table("customers", key="id", ttl="1h", refresh=_customer)
+customers = Entity.from_table("customers", key="id", ttl="1h", refresh=_customer, schema=FORMAT)
 boards = Entity(
-    "boards:{id:int}", table="boards", key="id", version="row_version", load=_load_board, ttl="1h", stale_ttl=STALE_TTL
+    "boards:{id:int}",
+    table="boards",
+    key="id",
+    version="row_version",
+    load=_load_board,
+    ttl=BOARD_TTL,
+    stale_ttl=STALE_TTL,
+    lease=LeasePolicy(hold=HOLD),
 )
 entities = [customers, boards]
 SCHEMA = (

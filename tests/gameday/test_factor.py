@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.charts.metrics import GROUPS
-from tests.gameday.factor import SECONDS, expression, groups, seconds
+from tests.gameday.factor import LONG, SECONDS, expression, factor_of, groups, seconds
 
 RULES = [rule for group in GROUPS for rule in group["rules"]]
 
@@ -47,3 +47,22 @@ def test_no_rule_compares_with_seconds_that_stay_as_they_are() -> None:
         kept = re.sub(r"'[^']*'|\"[^\"]*\"", "", expression(rule["expr"], 1000))
         for bound in re.findall(r"> (\d+)\b(?!\s*\*)", kept):
             assert int(bound) < 20 or "_count" in kept or ":loads:" in kept, rule
+
+
+def test_a_second_factor_is_for_long_ones_alone_and_none_of_them_is_misspelt() -> None:
+    names = {rule.get("alert") or rule["record"] for rule in RULES}
+    assert names >= LONG
+    for before, after in zip(GROUPS, groups(GROUPS, 20, 200), strict=True):
+        for one, other in zip(before["rules"], after["rules"], strict=True):
+            name = one.get("alert") or one["record"]
+            assert factor_of(name, 20, 200) == (200 if name in LONG else 20)
+            if "for" in one and name in LONG:
+                assert int(other["for"].removesuffix("ms")) == seconds(one["for"]) * 5
+
+
+def test_what_is_recorded_for_long_alerts_is_looked_at_by_no_other_but_as_a_least_number() -> None:
+    """A series of a quicker clock would make another alert say something else."""
+    for rule in RULES:
+        if rule.get("alert") and rule["alert"] not in LONG:
+            seen = {name for name in LONG if name in rule["expr"]}
+            assert seen <= {"entity:reads:rate5m"}, rule["alert"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.gameday.__main__ import FACTOR
-from tests.gameday.incidents import SHORT
+from tests.gameday.programme import SHORT
 from tests.gameday.series import run
 from tests.servers.missing import require
 

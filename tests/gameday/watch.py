@@ -36,6 +36,8 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.began = time.monotonic()
+        self.looked = False
+        """The alerts were asked for at least once."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -45,7 +47,7 @@ class Watch:
 
     def begin(self) -> None:
         """The incident begins now."""
-        assert not self.fired, f"fired before anything was broken: {self.fired}"
+        self.fired.clear()  # what an incident before this one has left behind, and is over
         shift = self.now()
         self.began += shift
         for line in self.lines:
@@ -72,7 +74,7 @@ class Watch:
                         self.fired.setdefault(name, self.now())
             for name in self.states.keys() - states.keys():
                 self.note("alert", f"{name} over")
-            self.states = states
+            self.states, self.looked = states, True
 
     def __enter__(self) -> Watch:
         self._thread.start()

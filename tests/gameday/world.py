@@ -19,44 +19,64 @@ from cachelib.stores import SqlStore
 from tests.charts.pod import ROOT
 from tests.gameday import shop
 from tests.gameday.cluster import NAMESPACE, Cluster
-from tests.gameday.factor import groups
+from tests.gameday.factor import factor_of, groups
 from tests.gameday.front import Front
-from tests.gameday.servers import DEAD, RELAYED, Servers
+from tests.gameday.servers import APP, DAEMON, DEAD, RELAYED, Servers
 from tests.integration.invalidator_daemon import until
 from tests.servers.ports import free_port
 from tests.servers.prometheus import PrometheusServer
 from tests.servers.together import Together
 
+SHOP = "app"
 SHOP_MODULE = Path(shop.__file__).read_text()
-LOAD = {"read_rate": 60, "write_rate": 5, "sql_rate": 5, "herd": 0, "wide": 0.0, "deadline": None}
+LOAD: Mapping[str, Any] = {
+    **{"read_rate": 60, "write_rate": 5, "sql_rate": 5, "herd": 0, "wide": 0.0, "deadline": None},
+    **{"namespace": "lc", "board_changes": True},
+}
 
 
 class World(Together):
-    """One incident's: a cache server, the chart's pods, an application and a Prometheus, all new."""
+    """One incident's, or that of several: the chart's pods, an application and a Prometheus, all new.
 
-    def __init__(self, servers: Servers, folder: Path, *, pending_max: int = 1000, **more: Any) -> None:
+    `long`: see `factor.groups`. `every`: how often is scraped. `load`: what the application does where nobody says
+    otherwise. `second`: another node that the daemon tells, which no application asks. `more`: values of the chart.
+    """
+
+    def __init__(
+        self,
+        servers: Servers,
+        folder: Path,
+        *,
+        pending_max: int = 1000,
+        long: float | None = None,
+        every: str = "1s",
+        load: Mapping[str, Any] | None = None,
+        second: str = "",
+        **more: Any,
+    ) -> None:
         self.servers, self.folder, self.factor = servers, folder, servers.factor
-        self._pending_max = pending_max
-        self._more = more
+        self._pending_max, self._long, self._every = pending_max, long, every
+        self._more, self._second = more, second
+        self._usual = {**LOAD, **(load or {})}
         self._rates: dict[str, Any] = {}
         self.stack = ExitStack()
         self.cache = servers.cache
-        self.control = folder / "app.json"
-        self.app_port = free_port()
-        self._app: subprocess.Popen[bytes] | None = None
+        self._apps: dict[str, subprocess.Popen[bytes]] = {}
+        self._ports: dict[str, int] = {}
 
     # --- life --------------------------------------------------------------------------------
 
     def _start(self) -> None:
         enter = self.stack.enter_context
         self.servers.whole()
-        secrets = {"shop-store": {"url": self.servers.store_url}, "shop-caches": {"urls": self.cache.url + "\n"}}
+        urls = "".join(f"{url}\n" for url in (self.cache.url, self._second) if url)
+        secrets = {"shop-store": {"url": self.servers.url_for(DAEMON)}, "shop-caches": {"urls": urls}}
         self.cluster = enter(Cluster(self.folder / "cluster", self.values(), secrets))
         # Before anything is cached: a node with something on it that nobody knows would be voided by right.
         self.cluster.first().ready()
         self.start_app()
-        self.stack.callback(self.stop_app)
-        rules = yaml.safe_dump({"groups": groups(self.cluster.rules, self.factor)})
+        self.stack.callback(self._stop_apps)
+        rules = yaml.safe_dump({"groups": groups(self.cluster.rules, self.factor, self._long)})
         pod = self.cluster.first()
         jobs = {
             # The pod's port is another one after it was made anew; a service would hide that.
@@ -65,9 +85,9 @@ class World(Together):
                 name: [(f"127.0.0.1:{one.port}", {"namespace": NAMESPACE, "pod": one.name, "instance": one.name})]
                 for name, one in self.cluster.beside.items()
             },
-            "app": [(f"127.0.0.1:{self.app_port}", {"namespace": NAMESPACE, "instance": "app"})],
+            "app": [(f"127.0.0.1:{self._ports[SHOP]}", {"namespace": NAMESPACE, "instance": "app"})],
         }
-        self.prometheus = enter(PrometheusServer(jobs, rules=rules, every="1s"))
+        self.prometheus = enter(PrometheusServer(jobs, rules=rules, every=self._every))
         until(lambda: len(self.prometheus.query("up == 1")) == len(jobs), 60)
         until(lambda: self.value("sum(rate(leasecache_reads_total[5s]))") > 5, 60)
         until(lambda: self.value("sum(rate(invalidator_changes_total[5s]))") > 1, 60)
@@ -93,6 +113,8 @@ class World(Together):
             "apply": {"node_dead_after": faster, "retry_max": "500ms", "refresh_watch": 10},
             "source": {"poll": "100ms"},
         }
+        if self._second:
+            config["apply"]["window"] = 1000  # the least: else many minutes of changes would be kept for a node
         if self.servers.kafka is not None:
             config["source"]["kind"] = "kafka"
             config["kafka"] = {"bootstrap": [self.servers.kafka.bootstrap]}
@@ -121,21 +143,27 @@ class World(Together):
 
     # --- the application ---------------------------------------------------------------------
 
-    def load(self, **rates: Any) -> None:
-        """What the application does from now on; the rest as always."""
-        self._rates = rates
-        it = {"store": self.servers.store_url, "cache": self.cache.url, "port": self.app_port, **LOAD, **rates}
-        new = self.control.with_suffix(".new")
+    def load(self, app: str = SHOP, **rates: Any) -> None:
+        """What an application does from now on; the rest as always."""
+        if app == SHOP:
+            self._rates = rates
+        port = self._ports.setdefault(app, free_port())
+        it = {"store": self.servers.url_for(APP), "cache": self.cache.url, "port": port, **self._usual, **rates}
+        control = self._control(app)
+        new = control.with_suffix(".new")
         new.write_text(json.dumps(it))
-        new.rename(self.control)
+        new.rename(control)
 
-    def start_app(self, **environment: str) -> None:
-        """As it is deployed, or with other settings."""
-        if not self.control.exists():
-            self.load()
-        with (self.folder / "app.log").open("ab") as log:
-            self._app = subprocess.Popen(
-                ["setpriv", "--pdeathsig=KILL", sys.executable, "-m", "tests.gameday.app", str(self.control)],
+    def _control(self, app: str) -> Path:
+        return self.folder / f"{app}.json"
+
+    def start_app(self, app: str = SHOP, **environment: str) -> None:
+        """As it is deployed, or with other settings; only `SHOP` is scraped."""
+        if not self._control(app).exists():
+            self.load(app)
+        with (self.folder / f"{app}.log").open("ab") as log:
+            self._apps[app] = subprocess.Popen(
+                ["setpriv", "--pdeathsig=KILL", sys.executable, "-m", "tests.gameday.app", str(self._control(app))],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
                 stdin=subprocess.DEVNULL,
@@ -143,14 +171,22 @@ class World(Together):
                 stderr=log,
             )
 
-    def stop_app(self) -> None:
-        """End it."""
-        if self._app is not None:
-            self._app.kill()
-            self._app.wait()
-            self._app = None
+    def stop_app(self, app: str = SHOP) -> None:
+        """End it; nothing where it does not run."""
+        process = self._apps.pop(app, None)
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _stop_apps(self) -> None:
+        for app in list(self._apps):
+            self.stop_app(app)
 
     # --- looking -----------------------------------------------------------------------------
+
+    def factor_of(self, alert: str) -> float:
+        """By what an alert's times are divided."""
+        return factor_of(alert, self.factor, self._long)
 
     def value(self, expression: str) -> float:
         """A number, or nothing known: -1."""
@@ -159,7 +195,7 @@ class World(Together):
 
     def stale(self) -> Mapping[int, tuple[str, str]]:
         """Rows that the cache would serve otherwise than the store has them: served, true."""
-        with self.servers.connect() as connection, SqlStore(self.servers.store_url) as store:
+        with self.servers.connect() as connection, SqlStore(self.servers.url_for(APP)) as store:
             truth = dict(connection.execute("select id, tier from customers").fetchall())
             with Cache(self.cache.url, store=store) as cache:
                 served = cache.get_many(shop.customers, list(truth))

@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
+from itertools import repeat
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from tests.servers.ports import HOST
@@ -26,7 +27,7 @@ class FaultyProxy:
 
     def __init__(self, port: int, plan: Sequence[Fault] = ()) -> None:
         self._upstream = port
-        self._plan = iter(plan)
+        self._plan: Iterator[Fault] = iter(plan)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -37,6 +38,10 @@ class FaultyProxy:
     def clear(self) -> None:
         """From now on everything passes."""
         self._plan = iter(())
+
+    def always(self, fault: Fault) -> None:
+        """From now on this is done to every chunk, until `clear`."""
+        self._plan = repeat(fault)
 
     def close(self) -> None:
         """End everything."""

@@ -17,7 +17,7 @@ from cachelib.steps import ReadPlan
 
 NOW = 1_000_000
 ORDERS = Entity("order:{id}", table="orders", stale_ttl="30s")
-FRESH = Item(value_of(b"v"), known=True, version=5, floor=5, as_of_us=7, expires_ms=NOW + 9)
+FRESH = Item(value_of(ORDERS.packer.pack("v", 99)), known=True, version=5, floor=5, as_of_us=7, expires_ms=NOW + 9)
 HELD: dict[str, Any] = {"lease": 9, "lease_until_ms": NOW + 400}
 
 
@@ -72,6 +72,23 @@ def test_the_verdict_is_what_the_machine_does(reader: ReadPlan, item: Item | Non
     assert isinstance(answer, kinds[verdict])
 
 
+OTHERS = {schema: Entity("order:{id}", table="orders", schema=schema).packer for schema in (0, 1, 2)}
+MIDDLE = Entity("order:{id}", table="orders", schema=1)
+
+
+@pytest.mark.parametrize(
+    ("schema", "verdict", "says"),
+    [(0, "unreadable", "the next read voids it"), (1, "hit", "a value"), (2, "bypass", "left to the program")],
+)
+def test_a_value_of_another_codec_is_not_said_to_be_a_hit(schema: int, verdict: str, says: str) -> None:
+    """A fresh item whose value this program does not read: it is voided, or the store is asked, and never shown."""
+    item = FRESH.but(content=value_of(OTHERS[schema].pack("v", 99)))
+    reader = plan_of(MIDDLE, 7, (b"n/e.t/order:7",), Mode.ON, Eventual())
+    explanation = explain(reader, encode(item), NOW)
+    assert explanation.verdict == verdict
+    assert says in explanation.why
+
+
 def test_bytes_that_are_no_item_are_unreadable() -> None:
     explanation = explain(plan(), b"garbage", NOW)
     assert (explanation.verdict, explanation.item) == ("unreadable", None)
@@ -82,7 +99,7 @@ def test_an_explanation_is_readable_text() -> None:
     item = FRESH.but(floor_gone=True, floor=6, **HELD)
     text = str(explain(plan(), encode(item), NOW))
     assert text.startswith("n/e.t/order:7: wait")
-    for part in ("value, 1 bytes", "floor 6 (a delete set it)", "lease        0x9", "store's clock", "stale until –"):
+    for part in ("value, 7 bytes", "floor 6 (a delete set it)", "lease        0x9", "store's clock", "stale until –"):
         assert part in text
 
 

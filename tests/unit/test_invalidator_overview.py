@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cachelib.errors import StoreError
 from cachelib.model import RowChange
 from invalidator.overview import Overview
 from invalidator.rules import Rules
@@ -61,6 +62,24 @@ def test_problems_are_sentences() -> None:
     world.go()
     assert status(world)["problems"] == []
     assert status(world)["nodes"]["b"]["last_error"] == "the node is down"
+
+
+def test_an_offset_that_is_not_saved_is_a_problem_and_the_store_s_words_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(consumer: str, position: str) -> None:
+        raise StoreError("permission denied for table leasecache_consumers")
+
+    world = World()
+    world.go()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "save_consumer", refuse)
+        world.store.change()
+        world.go()
+        said = "The committed offset is not saved: permission denied for table leasecache_consumers"
+        assert status(world)["problems"] == [said]
+    world.go()
+    assert status(world)["problems"] == []
 
 
 def test_rate_is_that_of_the_last_seconds() -> None:

@@ -9,9 +9,10 @@ CACHELIB_CACHE=$(head -n 1 /etc/invalidator/secrets/caches/urls)
 {{- else }}
 CACHELIB_CACHE={{ .Values.config.caches | first | squote }}
 {{- end }}
-CACHELIB_ENTITIES={{ .Values.config.entities | default list | first | default "" | squote }}
+CACHELIB_ENTITIES={{ .Values.config.entities | default list | join " " | squote }}
+CACHELIB_NAMESPACE={{ .Values.config.namespace | default "lc" | squote }}
 PYTHONPATH=/app # the modules that CACHELIB_ENTITIES names
-export CACHELIB_STORE CACHELIB_CACHE CACHELIB_ENTITIES PYTHONPATH
+export CACHELIB_STORE CACHELIB_CACHE CACHELIB_ENTITIES CACHELIB_NAMESPACE PYTHONPATH
 CONFIG=/etc/invalidator/invalidator.toml
 page() { # page status, page metrics, page readyz
   python -c 'import sys, urllib.error, urllib.request
