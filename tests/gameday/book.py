@@ -47,9 +47,9 @@ class Page:
         return words
 
 
-def filled_in(command: str) -> str:
-    """With the reader's own names."""
-    for word, value in FILLED_IN.items():
+def filled_in(command: str, **own: str) -> str:
+    """With the reader's own names; `own` are those of this incident, such as ENTITY="boards"."""
+    for word, value in (FILLED_IN | own).items():
         command = re.sub(rf"\b{word}\b", value, command)
     return command
 

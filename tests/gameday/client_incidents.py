@@ -121,7 +121,7 @@ def _short_leases(day: Day) -> None:
 
 
 def _longer_leases(day: Day) -> None:
-    day.first({"cachelib explain": "lease"})
+    day.first({"cachelib explain": "lease"}, ENTITY="boards", KEY="1")
     day.page.says("leases end before the store answers")
     day.page.action("LeasePolicy(hold=…)")
     for app in ("app", "other"):

@@ -121,11 +121,11 @@ class Day:
         """A command typed once more, of which the timeline has enough."""
         return self.world.cluster.pod_shell(filled_in(command)).stdout
 
-    def first(self, shows: dict[str, str | None] | None = None) -> None:
-        """The page's first commands; `shows`: begin of a command to what its answer must show."""
+    def first(self, shows: dict[str, str | None] | None = None, **own: str) -> None:
+        """The page's first commands; `shows`: begin of a command to what its answer must show; `own`: see `filled_in`."""
         for command in self.page.first():
             wanted = next((show for part, show in (shows or {}).items() if command.startswith(part)), "")
-            self.run(filled_in(command), wanted=wanted)
+            self.run(filled_in(command, **own), wanted=wanted)
 
     def turn_to(self, alert: str) -> None:
         """Open another alert's page."""

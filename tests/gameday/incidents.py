@@ -249,7 +249,7 @@ def _herd(day: Day) -> None:
 
 
 def _stale_ttl(day: Day) -> None:
-    day.first({"cachelib explain": None})
+    day.first({"cachelib explain": "boards:1: "}, ENTITY="boards", KEY="1")
     day.page.says("`stale_ttl` on the entity lets readers show the row as it was meanwhile")
     day.page.says("in the daemon's entities as well")
     day.world.deploy(SHOP_STALE_TTL="1m")

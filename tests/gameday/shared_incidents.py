@@ -159,9 +159,9 @@ def _long_transactions(day: Day) -> None:
     connection = psycopg.connect(day.servers.postgres.dsn(day.servers.database), autocommit=True)
     day.undo(connection.close)
     # It has a transaction's number, as one that writes has: the log cannot be read past it.
-    job = "select pg_current_xact_id(), pg_sleep(1.6) /* nightly report */"
-    repeatedly(day, lambda: connection.execute(job), 0.05)
-    day.happened("a batch job: transactions of 1.6 s, one after the other; what is committed meanwhile waits for each")
+    job = "select pg_current_xact_id(), pg_sleep(1.3) /* nightly report */"
+    repeatedly(day, lambda: connection.execute(job), 0.7)
+    day.happened("a batch job: transactions of 1.3 s every two seconds; what is committed meanwhile waits for each")
 
 
 def _end_transaction(day: Day) -> None:
