@@ -122,7 +122,7 @@ class Day:
         return self.world.cluster.pod_shell(filled_in(command)).stdout
 
     def first(self, shows: dict[str, str | None] | None = None, **own: str) -> None:
-        """The page's first commands; `shows`: begin of a command to what its answer must show; `own`: see `filled_in`."""
+        """The page's first commands. `shows`: begin of a command to what its answer must show; `own`: `filled_in`'s."""
         for command in self.page.first():
             wanted = next((show for part, show in (shows or {}).items() if command.startswith(part)), "")
             self.run(filled_in(command, **own), wanted=wanted)
