@@ -12,7 +12,7 @@ from tests.gameday.shared_incidents import SHARED, burn
 ALL = (*incidents.ALL, *KAFKA, *(one for one in (*SHARED, *CLIENTS) if one is not burn), burn, behind)
 SHORT = incidents.SHORT
 
-TRIED_BY_HAND = {
+NOT_CAUSED = {
     "InvalidationLagHigh": "its cause, a long transaction, is that of the burning budget",
     "OffsetGapOrReset": "the log would have to be purged before it was read, or the store replaced",
     "RelayBehind": "the series has a connector in place of the relay",
@@ -26,4 +26,4 @@ TRIED_BY_HAND = {
     "WritesUnconfirmed": "follows from the lost node",
     "UnknownTables": "for information",
 }
-"""Alerts that no incident here must cause, and why not; their pages were followed without a game day."""
+"""Alerts that no incident here must cause, and why not."""
