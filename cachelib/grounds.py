@@ -94,18 +94,27 @@ class Grounds:
 
     def place(self, trust: Trust | None) -> int:
         """Which cache this is: of several nodes by their names, of one by the start of its server."""
-        return crc32(" ".join(sorted(self._pool.names)).encode() or (b"" if trust is None else trust.instance.encode()))
+        return crc32((" ".join(sorted(self._pool.names)) or self._start(trust)).encode())
+
+    def _start(self, trust: Trust | None) -> str:
+        """The start of a server. In a pool each name says whose it is; one node needs an address, as other caches may
+        have one of the same names whose server tells the same."""
+        if trust is None:
+            return ""
+        return trust.instance if self._pool.names else trust.start
+
+    def _binding(self, trust: Trust | None, number: int, name: Name, text: bytes) -> int:
+        return UNBOUND if trust is None else binding_of(self._start(trust), number, name, text)
 
     async def met(self, history: History, names: tuple[Name, ...], text: bytes, number: int) -> int:
         """Where a key is kept now, in the layout of this number, as a session meets it."""
         trust = await self.trust(names)
-        binding = UNBOUND if trust is None else binding_of(trust.instance, number, names[0], text)
-        return history.meet(binding, number, self.place(trust))
+        return history.meet(self._binding(trust, number, names[0], text), number, self.place(trust))
 
     def _in_session(
         self, key: int, where: Where, ground: Ground, history: History, trust: Trust | None, clock: StoreClock
     ) -> Ground:
-        found = UNBOUND if trust is None else binding_of(trust.instance, where.number, where.names[0], where.text)
+        found = self._binding(trust, where.number, where.names[0], where.text)
         binding = history.meet(found, where.number, self.place(trust))
         asked, mark = history.ground(key, binding)
 

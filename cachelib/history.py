@@ -33,12 +33,16 @@ START_BITS = 24
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Of one key: at least this version, or (version 0) loaded at this time of the store's clock or later."""
+    """Of one key: at least this version, or (version 0) loaded at this time of the store's clock or later.
+
+    That time is when it was seen. Of the load behind it only a time before its snapshot is known, and of two loads the
+    one whose clock was read first may have the later snapshot.
+    """
 
     version: Version = 0
     as_of_us: int = 0
     binding: int = UNBOUND
-    """Where it was seen or told."""
+    """Where it was seen or told: what is fresh there is not older (I1, I2), whenever it was loaded."""
 
     @property
     def requirement(self) -> Requirement:
@@ -123,7 +127,9 @@ class History:
             latest_us = max(self.past_us, self.since_us)
             mark = self.marks.get(key)
             if mark is not None:
-                return session_ground(mark.requirement, latest_us), mark
+                at_home = not mark.version and mark.binding == binding != UNBOUND
+                asks = ANY if at_home else mark.requirement
+                return session_ground(asks, max(latest_us, mark.as_of_us)), mark
             least_us = max(self.past_us, self.bindings.get(binding, self.since_us))
             return session_ground(Requirement(min_as_of_us=least_us) if least_us else ANY, latest_us), None
 
@@ -132,9 +138,7 @@ class History:
         kept = found.source in ("hit", "filled") or found.kept
         with self._lock:
             at = binding if kept and binding in self.bindings else UNBOUND  # else it was left meanwhile
-            # What was loaded and not kept may be newer than what was loaded later, by a slower snapshot.
-            as_of_us = found.as_of_us if kept else now_us
-            mark = Mark(found.version, 0, at) if found.version else Mark(0, as_of_us, at)
+            mark = Mark(found.version, 0, at) if found.version else Mark(0, now_us, at)
             other = self.marks.get(key)
             if other is not None and other is not before:  # another call of this session went by meanwhile
                 mark = _both(other, mark, now_us)
@@ -226,6 +230,6 @@ def _both(one: Mark, other: Mark, now_us: int) -> Mark:
     """At least as new as both."""
     if one.version and other.version:
         return max(one, other, key=lambda mark: mark.version)
-    if not one.version and not other.version and UNBOUND not in (one.binding, other.binding):
+    if not one.version and not other.version and one.binding == other.binding != UNBOUND:
         return max(one, other, key=lambda mark: mark.as_of_us)
     return Mark(0, now_us)

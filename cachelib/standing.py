@@ -65,6 +65,12 @@ class Trust:
         """Its note as it was read last, if it is about this start."""
         self.looked_at = float("-inf")
 
+    @property
+    def start(self) -> str:
+        """This start of this server, as no other server tells it; `instance` is what it tells itself."""
+        address = self._standing.address
+        return f"{self.instance} {address}" if address else self.instance
+
     def holds(self) -> bool:
         """No other start of the server was met since. Once false it stays so: each meeting makes a trust of its own."""
         return self._standing.trust is self
@@ -77,6 +83,8 @@ class Standing:
         self._backend = backend
         self._guard = guard
         self._start_of: StartOf | None = getattr(backend, "start_of", None)
+        self.address: str = getattr(backend, "address", "")
+        """See `base.Addressed`."""
         self._watching = False
         self.trust: Trust | None = None
 

@@ -193,6 +193,8 @@ class DirectBackend:
         """The same, for eventual reads, where replicas may answer."""
         self.start_of = getattr(backend, "start_of", None)
         """See `standing.StartOf`."""
+        self.address: str = getattr(backend, "address", "")
+        """See `base.Addressed`."""
 
     async def get(self, name: Name) -> bytes | None:
         """See `Backend.get`."""

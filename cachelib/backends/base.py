@@ -98,6 +98,14 @@ class Tells(Protocol):
         """Whether the node surely keeps nothing at all: no item, so nobody has a lease on it, and no note."""
 
 
+class Addressed(Protocol):
+    """What a `Backend` may have besides, where two servers may tell the same `instance`: then a session that goes from
+    the one to the other, each a cache of its own, tells them apart all the same."""
+
+    address: str
+    """Where the server is, in words that mean it on every machine."""
+
+
 class Overlapping(Protocol):
     """What a `Backend` may have besides, as its attribute `overlapping`: its batches as conversations (`overlap.py`).
 

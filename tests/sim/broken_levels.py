@@ -11,7 +11,7 @@ from cachelib.grounds import Grounds
 from cachelib.history import History, Mark
 from cachelib.levels import FREE, Ground
 from cachelib.model import Requirement
-from cachelib.standing import Standing
+from cachelib.standing import Standing, Trust
 from cachelib.storeclock import StoreClock
 from cachelib.stores.base import Loaded
 from cachelib.testing.sim.node import PlainBackend
@@ -43,6 +43,14 @@ def what_was_not_kept_is_bound(self: Any, key: int, before: Any, found: Any, bin
     real_saw(self, key, before, replace(found, kept=True), binding, now_us)
 
 
+def counts_from_its_clock(self: Any, key: int, before: Any, found: Any, binding: int, now_us: int) -> None:
+    """What has no version was seen when its load began, whenever its snapshot was taken."""
+    real_saw(self, key, before, found, binding, now_us)
+    mark = self.marks.get(key)
+    if mark is not None and mark.binding and not mark.version:
+        self.marks[key] = replace(mark, as_of_us=found.as_of_us)
+
+
 def binds_for_ever(self: Any, binding: int, number: int, place: int = 0) -> int:
     """Whatever server and layout it was: what was dropped there is asked for nowhere."""
     return real_meet(self, 1, 1, 1)
@@ -52,6 +60,11 @@ def drops_without_a_trace(self: Any, key: int, mark: Mark, now_us: int) -> None:
     times = self.since_us, self.past_us
     real_put(self, key, mark, now_us)
     self.since_us, self.past_us = times
+
+
+def start_as_it_tells(self: Trust) -> str:
+    """Whatever address it has."""
+    return self.instance
 
 
 async def believes_any_note(self: Standing, trust: Any, namespace: str) -> None:

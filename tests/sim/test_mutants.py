@@ -16,6 +16,10 @@ from tests.sim.naive import NaiveCache
 SEEDS = 2_000
 
 
+def test_every_dropped_rule_has_a_seed_that_misses_it() -> None:
+    assert set(SEEDS_FOUND) == set(MUTANTS)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", SEEDS_FOUND)

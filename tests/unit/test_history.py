@@ -55,11 +55,21 @@ def test_session_asks_for_the_version_it_has_seen() -> None:
     assert asks(history, key=2) == ANY
 
 
-def test_session_that_has_seen_absence_asks_for_its_time() -> None:
+def test_session_that_has_seen_absence_asks_elsewhere_for_a_load_after_that() -> None:
+    """Not for one as late as that behind what it saw: whose clock was read first may have the later snapshot."""
     history = History(STORE)
-    see(history, 1, found(0, 500, is_there=False))
-    assert not serves(item(9, as_of_us=499), asks(history))
-    assert serves(item(0, as_of_us=500), asks(history))
+    see(history, 1, found(0, 500, is_there=False), now_us=700)
+    assert not serves(item(9, as_of_us=699), asks(history, binding=THERE))
+    assert serves(item(0, as_of_us=700), asks(history, binding=THERE))
+
+
+def test_session_that_has_seen_absence_takes_what_is_fresh_where_it_saw_it() -> None:
+    history = History(STORE)
+    see(history, 1, found(0, 500, is_there=False), now_us=700)
+    ground, _ = history.ground(1, history.meet(HERE, 1))
+    assert ground.requirement == ANY
+    assert not ground.stale
+    assert ground.joins_from_us == 700
 
 
 def test_load_that_was_not_stored_counts_from_now_on() -> None:
@@ -72,8 +82,8 @@ def test_load_that_was_not_stored_counts_from_now_on() -> None:
 def test_absence_after_a_value_takes_its_place() -> None:
     history = History(STORE)
     see(history, 1, found(5))
-    see(history, 1, found(0, 600, "filled", is_there=False))
-    assert asks(history) == Requirement(min_as_of_us=600)
+    see(history, 1, found(0, 600, "filled", is_there=False), now_us=700)
+    assert asks(history, binding=THERE) == Requirement(min_as_of_us=700)
 
 
 def test_session_never_asks_for_less() -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from cachelib.backends.memcached import AsyncMemcached, Memcached, Settings
-from cachelib.backends.memcached.settings import Given, address_of
+from cachelib.backends.memcached.settings import Given, address_of, whereabouts
 from cachelib.errors import ConfigError
 
 
@@ -68,3 +68,17 @@ def test_capability_tells_the_limits() -> None:
 
 def test_type_checkers_see_every_setting() -> None:
     assert Given.__annotations__.keys() == {field.name for field in fields(Settings)}
+
+
+def test_two_servers_that_may_tell_the_same_start_have_different_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert whereabouts(("cache-1", 11211)) != whereabouts(("cache-2", 11211)) != whereabouts(("cache-2", 11212))
+    local = [address_of(text) for text in ("localhost", "127.0.0.1", "[::1]", "0.0.0.0", "unix:///run/memcached.sock")]
+    here = [whereabouts(one) for one in local]
+    monkeypatch.setattr("socket.gethostname", lambda: "another-machine")
+    assert all(before != whereabouts(one) for before, one in zip(here, local, strict=True))
+    assert whereabouts(("cache-1", 11211)) == "cache-1:11211"
+
+
+@pytest.mark.parametrize("of", [Memcached, AsyncMemcached])
+def test_backend_tells_its_address(of: type[Memcached] | type[AsyncMemcached]) -> None:
+    assert of("memcached://cache-1").address == "cache-1:11211"

@@ -10,7 +10,7 @@ from cachelib.backends.memcached import wire
 from cachelib.backends.memcached.async_transport import AsyncLinks
 from cachelib.backends.memcached.links import Counts, run
 from cachelib.backends.memcached.node import Node
-from cachelib.backends.memcached.settings import Given, Settings, address_of
+from cachelib.backends.memcached.settings import Given, Settings, address_of, whereabouts
 from cachelib.backends.memcached.transport import SocketLinks
 from cachelib.envelope import HEADER_BYTES
 from cachelib.model import Answer, Name, Op
@@ -41,7 +41,10 @@ class Memcached:
         self.settings = Settings.of(settings)
         self.capability = _capability(self.settings)
         self._counts = Counts()
-        self._links = SocketLinks(address_of(servers), self.settings, self._counts)
+        where = address_of(servers)
+        self.address = whereabouts(where)
+        """See `base.Addressed`: process ids are few (in a container it is always 1), and starts are of a second."""
+        self._links = SocketLinks(where, self.settings, self._counts)
         self._node = Node(self._links, self.settings, self._counts)
         self.overlapping: Overlapping = self._node
         """See `Overlapping`."""
@@ -105,7 +108,10 @@ class AsyncMemcached:
         self.settings = Settings.of(settings)
         self.capability = _capability(self.settings)
         self._counts = Counts()
-        self._links = AsyncLinks(address_of(servers), self.settings, self._counts)
+        where = address_of(servers)
+        self.address = whereabouts(where)
+        """See `Memcached.address`."""
+        self._links = AsyncLinks(where, self.settings, self._counts)
         self._node = Node(self._links, self.settings, self._counts)
 
     async def get(self, name: Name) -> bytes | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -104,6 +106,25 @@ def address_of(servers: str | Sequence[str]) -> Address:
     if url.scheme != "memcached" or not url.hostname or url.path not in ("", "/") or url.query or url.username:
         raise _wrong(text)
     return url.hostname, port
+
+
+def whereabouts(address: Address) -> str:
+    """The address in words that mean the same server on every machine; see `base.Addressed`.
+
+    What is local to a machine is told with its name. So a server that is reached by two names counts as two.
+    """
+    if isinstance(address, str):
+        return f"{socket.gethostname()}:{address}"
+    host, port = address
+    return f"{f'{socket.gethostname()}:' if _is_local(host) else ''}{host}:{port}"
+
+
+def _is_local(host: str) -> bool:
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return found.is_loopback or found.is_unspecified
 
 
 def _path(text: str) -> str:

@@ -85,6 +85,17 @@ def _store_down(at: Fault) -> None:
     at.world.loop.at(at.deed.what[0], lambda: setattr(at.world.store, "down", False))
 
 
+def _store_cut(at: Fault) -> None:
+    """One program does not reach the store."""
+    at.world.store.cut[at.client.process.name] = at.world.loop.now_us + at.deed.what[0]
+
+
+def _slow_load(at: Fault) -> None:
+    """The next load of a program takes so much longer: from its clock to its snapshot, and from there."""
+    early_us, late_us = at.deed.what
+    at.world.store.slow_loads[at.client.process.name] = early_us, late_us
+
+
 def _pause(at: Fault) -> None:
     at.client.process.paused_until_us = at.world.loop.now_us + at.deed.what[0]
 
@@ -121,6 +132,8 @@ FAULTS: dict[str, Callable[[Fault], None]] = {
     "cut": _cut,
     "node_down": _node_down,
     "store_down": _store_down,
+    "store_cut": _store_cut,
+    "slow_load": _slow_load,
     "pause": _pause,
     "kill": _kill,
     "cancel": _cancel,

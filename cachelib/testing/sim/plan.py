@@ -10,6 +10,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from cachelib.testing.sim.later_stories import has_later_story, later_story_of
 from cachelib.testing.sim.profile import SECOND_US, Deed, LevelName, Plan, Profile, SourceName
 from cachelib.testing.sim.store import Weather
 from cachelib.testing.sim.stories import story_of
@@ -27,6 +28,8 @@ def plan_of(seed: int) -> Plan:
     """The run of a seed."""
     random = Random(seed)
     profile = _profile(random)
+    if has_later_story(seed):
+        return Plan(seed, *later_story_of(random, profile))
     if random.random() < STORIES_SHARE:
         return Plan(seed, *story_of(random, profile))
     return Plan(seed, profile, _deeds(random, profile))

@@ -54,11 +54,11 @@ class Script:
         who, grp = self.anybody() if who is None else who, self.random.randrange(self.groups)
         self.at(us, "user_write", who, 0, number, grp, self._tag, "well")
 
-    def write_past(self, us: float, number: int = 0, *, gone: bool = False) -> None:
+    def write_past(self, us: float, number: int = 0, who: int | None = None, *, gone: bool = False) -> None:
         """Somebody writes who knows no cache."""
         self._tag += 1
         grp = self.random.randrange(self.groups)
-        self.at(us, "write_past", self.anybody(), number, grp, None if gone else self._tag)
+        self.at(us, "write_past", self.anybody() if who is None else who, number, grp, None if gone else self._tag)
 
     def write_past_any(self, us: float) -> None:
         """The same, some row."""

@@ -75,6 +75,10 @@ class SimStore:
         self.consumers: dict[str, str] = {}
         self.who = "store-1"
         self.down = False
+        self.cut: dict[str, int] = {}
+        """Programs that do not reach it, until when."""
+        self.slow_loads: dict[str, tuple[int, int]] = {}
+        """Programs whose next load takes so much longer, microseconds: from its clock to its snapshot, and after."""
         self.groups = range(groups)
         self.locks: dict[int, Transaction] = {}
         self.unlocked = Signal()
@@ -119,6 +123,8 @@ class SimStore:
         """Raise `StoreError` where it does not answer."""
         if self.down:
             raise StoreError("the store is down")
+        if self.cut and self.cut.get(self.loop.current.process.name, 0) > self.loop.now_us:
+            raise StoreError("the store cannot be reached")
 
     async def travel(self) -> None:
         """The way to the store, or back."""
@@ -147,10 +153,14 @@ class SimStore:
         task.loads += 1
         await self.travel()
         as_of_us = self.loop.now_us
-        await pause(int(300 * task.random.random()))  # `now()` is of the transaction's begin, the snapshot comes later
+        early_us, late_us = self.slow_loads.pop(task.process.name, (0, 0))
+        # `now()` is of the transaction's begin, the snapshot comes later.
+        await pause(early_us + int(300 * task.random.random()))
         rows = await loader(Reading(self, self.weather.lag_us), keys)
         if self.loop.story is not None:
             self.loop.say(task.process.name, f"loads {list(keys)}: {shown(rows)}")
+        if late_us:
+            await pause(late_us)
         await self.travel()
         return Loaded(rows, as_of_us)
 

@@ -115,7 +115,7 @@ def rounds(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
     return profile, script.done()
 
 
-def _told(random: Random, profile: Profile, **changes: Any) -> Profile:
+def with_invalidator(random: Random, profile: Profile, **changes: Any) -> Profile:
     """With an invalidator, and nobody who would mend what it forgets: readers find what they find."""
     kinds: list[SourceName] = ["outbox", "early", "bus"]
     source = random.choice(kinds) if profile.source == "none" else profile.source
@@ -181,7 +181,7 @@ def carried(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
 
 def moving_proofs(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
     """As `moving`: what an invalidator proves is proven of the names that it knows."""
-    profile = replace(_told(random, profile, nodes=1), source="outbox", level="eventual", skews_us=(0, 0))
+    profile = replace(with_invalidator(random, profile, nodes=1), source="outbox", level="eventual", skews_us=(0, 0))
     script, clear_us, number = Script(random, profile), SECOND_US, random.choice([0, 1])
     for who in range(2):
         script.read(random.randint(0, 900 * MS), number=number, who=who)
@@ -196,7 +196,7 @@ def moving_proofs(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
 
 def log_of_an_old_node(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
     """A node comes back with what it had, its notes among it, between batches (I11)."""
-    profile = _told(random, profile, nodes=random.choice([1, 2]))
+    profile = with_invalidator(random, profile, nodes=random.choice([1, 2]))
     script, keep_us = Script(random, profile), random.choice([900, 900, 900, 20]) * MS
     script.warm(300 * MS if keep_us > 300 * MS else 0)
     script.at(keep_us + random.randint(0, 300) * MS, "keep", 0)
@@ -209,7 +209,7 @@ def log_of_an_old_node(random: Random, profile: Profile) -> tuple[Profile, Deeds
 
 def log_of_a_node_behind(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
     """A node cannot be told for a while; then it loses its notes, or the invalidator starts anew (I9)."""
-    profile = _told(random, profile, nodes=2, skews_us=(0, 0))
+    profile = with_invalidator(random, profile, nodes=2, skews_us=(0, 0))
     script, cut_us = Script(random, profile), random.randint(700, 900) * MS
     script.warm(100 * MS)
     node, length_us = random.randrange(2), random.choice([300, 1_500, 3_500]) * MS
@@ -230,7 +230,7 @@ def log_ahead(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
     kinds: list[SourceName] = ["early", "bus"]
     source = random.choice(kinds)
     weather = Weather(versions=random.random() < 0.8, hidden_us=random.choice([100_000, 400_000]))
-    profile = _told(random, profile, source=source, nodes=1, weather=weather)
+    profile = with_invalidator(random, profile, source=source, nodes=1, weather=weather)
     if random.random() < 0.4:
         profile = replace(profile, level="strong", write="invalidate", refresh=True)
     script, number = Script(random, profile), random.choice([0, 1])
@@ -247,7 +247,7 @@ def log_ahead(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
 
 def log_in_one_batch(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
     """Several changes of one row are told at once: gone and there again, changed twice, repeated (I9)."""
-    profile = _told(random, profile, nodes=1)
+    profile = with_invalidator(random, profile, nodes=1)
     profile = replace(profile, weather=replace(profile.weather, versions=random.random() < 0.4))
     script, first_us = Script(random, profile), 600 * MS
     script.warm(100 * MS)

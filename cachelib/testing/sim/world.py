@@ -132,6 +132,7 @@ class World:
         self.network.slow = self.network.lost = self.network.late = 0.0
         self.network.cut.clear()
         self.store.down = False
+        self.store.cut.clear()
         for node in self.nodes:
             node.down = False
         if companion is not None:
