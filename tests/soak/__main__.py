@@ -20,7 +20,7 @@ from tests.soak.world import NAMESPACE, Member, World, until
 READY_S = 60.0
 SETTLE_S = 120.0
 WARM_S = 30.0
-"""Memory is taken as settled after so long."""
+"""Memory is taken as settled after so long: the rooms that the daemon keeps are small here, see `World`."""
 GROWTH = 1.25
 SLACK_MB = 25.0
 _TEND_S = 1.0
