@@ -16,7 +16,7 @@ from tests.servers.ports import free_port
 
 pytestmark = pytest.mark.slow
 START_ERROR_S = 45.0
-"""Six, and what Python takes to begin where five others begin; one that waits for the broker for ever fails by it all the same."""
+"""Six, and what Python takes to begin where five others begin; who waits for the broker for ever does not keep it."""
 
 
 def _fails(town: Town, library: str, **sections: Any) -> tuple[int, str]:

@@ -176,8 +176,8 @@ class World(Together):
             "KAFKA__BOOTSTRAP": self.kafka.bootstrap.replace(",", " "),
             "KAFKA_SOURCE__TOPICS": " ".join(self.topics),
             "KAFKA_SOURCE__GROUP": "soak",
-            # Rooms that fill in seconds: with those of the defaults (60 MB for the window, 64 for the buffer, full after
-            # minutes) memory that is never given back could not be told from memory that has found its bound.
+            # Rooms that fill in seconds: those of the defaults (60 MB for the window, 64 for the buffer) fill in
+            # minutes, and memory that is never given back could not be told from memory that has found its bound.
             "APPLY__WINDOW": 5_000,
             "KAFKA_SOURCE__BUFFER_RECORDS": 2_000,
             "KAFKA_SOURCE__FETCH_BYTES": 256 << 10,
