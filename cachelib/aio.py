@@ -135,6 +135,12 @@ class AsyncCache:
                                 if lane.near is not None:
                                     lane.keep(key, raw, value, began, stamp)
                                 return value
+                            if lane.shows_stale and (value := lane.stale(raw, began)) is not DOUBT:
+                                return value
+                        if lane.flights is not None and deadline is None:
+                            other = await lane.joined(key, lane.flights, began)
+                            if other is not None:
+                                return other.value if other.found else default
         found = await self._read(entity, key_of(entity, key, named), consistency, deadline, raw)
         return found.value if found.found else default
 

@@ -152,6 +152,8 @@ class Core:
         shelf = None if lagging else self.near.shelf(entity, layout.number)
         lane = Lane(entity, route, known.tally, shelf, trusts)
         lane.comparer = self.comparer
+        if not entity.strong and layout.mode(entity.name) is Mode.ON:
+            lane.joins(plan_of(entity, None, (), Mode.ON, entity.consistency), self.parts.world.flights)
         view.lanes[entity] = lane
         return lane
 

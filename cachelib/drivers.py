@@ -94,6 +94,10 @@ class AskingPort:
         """See `Port.wait`."""
         await _ask(Wait(name, ms))
 
+    def lead(self, name: Name) -> bool:
+        """See `Port.lead`."""
+        return False
+
 
 # --- many in lockstep ------------------------------------------------------------------------
 

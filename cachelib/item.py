@@ -97,6 +97,12 @@ def may_serve_stale(item: Item, now_ms: int) -> bool:
     return item.content.kind is not Kind.NONE and (item.fresh or now_ms < item.stale_until_ms)
 
 
+def shown_while_held(item: Item, now_ms: int) -> bool:
+    """It is no longer fresh, another holds the lease, and it may be fallen back on: `Get` would answer no better."""
+    held = not item.fresh and now_ms < item.expires_ms and leased(item, now_ms)
+    return held and may_serve_stale(item, now_ms)
+
+
 # --- one function an operation ---------------------------------------------------------------
 
 

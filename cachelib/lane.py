@@ -15,16 +15,21 @@ from zlib import crc32
 from cachelib.breaker import Breaker
 from cachelib.comparing import Comparer
 from cachelib.entity import Entity
-from cachelib.envelope import plain_reader, seen
-from cachelib.errors import CacheUnavailable
+from cachelib.envelope import DOUBT, HEADER_BYTES, decode, plain_reader, seen
+from cachelib.errors import CacheError, CacheUnavailable, DecodeError
+from cachelib.item import shown_while_held
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS, Copy, Shelf
 from cachelib.layout import Layout
-from cachelib.metrics import HIT_SAMPLE, Tally
+from cachelib.metrics import HIT_SAMPLE, READS, Tally
+from cachelib.model import Kind
 from cachelib.nodes import Node, now_ms
 from cachelib.pool import Pool
+from cachelib.port import Found
 from cachelib.slots import SLOTS
 from cachelib.standing import Standing, Trust
+from cachelib.steps import ReadPlan, taken
+from cachelib.world import Flights
 
 Get: TypeAlias = Callable[[bytes], Any]
 Trusts: TypeAlias = tuple[Trust | None, ...]
@@ -40,6 +45,8 @@ class Faces:
 
 
 _MASK = SLOTS - 1
+JOIN_SHARE = 4
+"""Of `wait_max` a lane waits for a flight no longer than this part: the steps do so again, and then wait themselves."""
 NEVER = Breaker()
 """For a pool's lane: its routes have a breaker for each node."""
 
@@ -48,12 +55,16 @@ class Lane:
     """See the module."""
 
     __slots__ = (
-        *("breaker", "comparer", "entity", "get", "hit", "local", "name", "near", "packer"),
-        *("prefix", "render", "shelf", "skew_ms", "tally", "trusts", "value"),
+        *("breaker", "comparer", "entity", "flights", "get", "hit", "local", "name", "near"),
+        *("packer", "plain", "prefix", "render", "shelf", "shows_stale", "skew_ms", "tally", "trusts", "value"),
     )
 
     def __init__(self, entity: Entity, route: Route, tally: Tally, shelf: Shelf | None, trusts: Trusts = ()) -> None:
         self.comparer: Comparer | None = None
+        self.plain: ReadPlan | None = None
+        self.flights: Flights | None = None
+        """See `joins`; None where a read has to be thought about."""
+        self.shows_stale = False
         self.prefix, self.get, self.breaker = route
         self.trusts = trusts
         """Of a strong entity: what was known of each node when this was made."""
@@ -86,6 +97,44 @@ class Lane:
         self.skew_ms = _skew_ms()
         if self.comparer is not None:
             self.comparer.offer(self.entity, key, raw, self.entity.consistency, HIT_SAMPLE + 1)
+
+    def joins(self, plain: ReadPlan, flights: Flights) -> None:
+        """From now on a read that does not hit looks whether another call of the process is at it, before it is
+        thought about. `plain`: how each read of this lane is planned, but for its key."""
+        self.plain, self.shows_stale = plain, plain.shows_stale
+        if self.prefix:  # in a pool the name is not known here
+            self.flights = flights
+
+    async def joined(self, key: Key, flights: Flights, began: float) -> Found | None:
+        """What another call of this process finds, as the steps would take it; None: ask them."""
+        plain = self.plain
+        assert plain is not None
+        landing = await flights.join(self.name(key), plain.pace.wait_ms_max / JOIN_SHARE / 1000)
+        try:
+            found = taken(plain, landing)
+        except CacheError:
+            self._missed("error", began)
+            raise
+        if found is not None:
+            self._missed(found.source, began)
+        return found
+
+    def stale(self, raw: bytes, began: float) -> Any:
+        """What `get` answered, where the steps would show it as stale because another loads it; or `DOUBT`."""
+        try:
+            item = decode(raw)
+            if item.content.kind is not Kind.VALUE or not shown_while_held(item, now_ms()):
+                return DOUBT
+            value = self.packer.unpack(raw, HEADER_BYTES)
+        except DecodeError:
+            return DOUBT
+        self._missed("stale", began)
+        return value
+
+    def _missed(self, source: str, began: float) -> None:
+        self.tally.note("miss")
+        self.tally.add(READS, "source", source)
+        self.tally.read_seconds.add(time.monotonic() - began)
 
     def keep(self, key: Key, raw: bytes, value: Any, began: float, stamp: int) -> None:
         """Keep the value of a plain hit near. `stamp`: the shelf's, from before the node was asked at `began`."""

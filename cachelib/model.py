@@ -112,7 +112,8 @@ class Get:
     """How long the lease is held before another reader may take it."""
     requirement: Requirement = ANY
     vacant: bool = False
-    """There was nothing a moment ago: a guess, by which a backend may choose its way; the answer is the same."""
+    """There was nothing a moment ago, or another's lease: a guess, by which a backend may choose its way; the answer is
+    the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from cachelib.entity import Entity
 from cachelib.envelope import decode, decode_hit
 from cachelib.errors import ConfigError, DecodeError
-from cachelib.item import leased, may_serve_stale, serves
+from cachelib.item import serves, shown_while_held
 from cachelib.keys import Key
 from cachelib.levels import FREE, Ground
 from cachelib.model import Item, Kind, Name
@@ -103,9 +103,7 @@ def hit(raw: bytes | None, plan: ReadPlan) -> Found | None:
 
 def _stale_while_held(item: Item, plan: ReadPlan, now: int) -> Found | None:
     """What the steps would show, were the server asked to lease what another holds: so it need not be asked."""
-    if plan.mode is not Mode.ON or item.fresh or now >= item.expires_ms:
-        return None
-    if not leased(item, now) or not may_serve_stale(item, now):
+    if plan.mode is not Mode.ON or not shown_while_held(item, now):
         return None
     if item.content.kind is Kind.ABSENCE:
         return Found(None, False, item.version, "stale", item.as_of_us)

@@ -15,8 +15,8 @@ from cachelib.model import Answer, Content, Name, Op, Token, Version
 Source: TypeAlias = Literal["hit", "local", "filled", "joined", "stale", "store", "gutter"]
 """Where the value of a read came from.
 
-hit: the item served. filled: loaded by this call and stored. joined: loaded by another call of
-this process. stale: no longer fresh, shown because the policy allows it. store: loaded by this
+hit: the item served. filled: loaded by this call and stored. joined: found or loaded by another call
+of this process. stale: no longer fresh, shown because the policy allows it. store: loaded by this
 call and not stored. local and gutter: see the README.
 """
 
@@ -31,9 +31,9 @@ class Found:
     source: Source
     as_of_us: int = 0
     content: Content | None = None
-    """What was loaded, as it is kept: whoever joins this flight decodes a value of its own."""
+    """What was found, as it is kept: whoever joins this flight decodes a value of its own."""
     kept: bool = False
-    """Of what another call loaded: the node has it, too."""
+    """Of what another call found: the node has it, too."""
     proven_us: int = 0
     """It is no older than that, by the node's watermark; 0 where nobody proved it."""
     now_us: int = 0
@@ -55,7 +55,7 @@ class Loaded:
 
 
 Landing: TypeAlias = Found | CacheError | None
-"""How a flight (one coalesced load in this process) ended; None: without a result for others."""
+"""How a flight (one call of this process that looks, waits and loads for others) ended; None: without a result."""
 
 
 class Port(Protocol):
@@ -83,9 +83,10 @@ class Port(Protocol):
         """Ask the store. Raises `LoadFailed`, `StoreBudgetExceeded`, `DeadlineExceeded`."""
 
     async def join(self, name: Name, ms: int) -> Landing:
-        """Wait for this process's flight for `name`, if there is one; None: none, or it takes too long.
+        """Wait for this process's flight for `name`; if there is none, take off, so that others may join this call.
 
-        Raises `DeadlineExceeded`.
+        None: it took off, or waited for `ms`; or this is one key of a batch, which does neither. Raises
+        `DeadlineExceeded`.
         """
 
     async def wait(self, name: Name, ms: int) -> None:
@@ -94,8 +95,12 @@ class Port(Protocol):
         Raises `DeadlineExceeded`.
         """
 
+    def lead(self, name: Name) -> bool:
+        """Whether others in the process may join this call while it waits for another's lease: it has taken off, or
+        does now. False: another call has, or this is one key of a batch, whose looks wait for its other keys."""
+
     def take_off(self, name: Name) -> None:
-        """This call now loads `name`: others in the process may join it."""
+        """This call now loads `name`: others in the process may join it, if they do not join another yet."""
 
     def land(self, name: Name, landing: Landing) -> None:
-        """The load that this call took off with has ended."""
+        """The flight that this call took off with has ended; it may have none."""

@@ -46,11 +46,14 @@ from cachelib.model import (
     Token,
 )
 from cachelib.policy import Lives, Mode, Pace
-from cachelib.port import Found, Loaded, Port
+from cachelib.port import Found, Landing, Loaded, Port
 
 FIRST_WAIT_MS = 4
 """A waiter looks again after this long, then after 1.5 times as long each time."""
 WAIT_GROWTH = 1.5
+LEAD_WAIT_MS, LEAD_WAIT_SHARE = 2, 16
+"""Who looks for its whole process looks more closely: after a 16th of the time that the load has taken by then, so it
+is late by no more of it than that; but not after less than 2 ms."""
 WRITE_TRIES = 3
 """How often a writer's cache step is tried on a node that does not answer."""
 
@@ -116,22 +119,44 @@ async def read(port: Port, plan: ReadPlan, vacant: bool = False) -> Found:
         if joined is not None:
             return joined
     try:
+        found = await _read_or_do_without(port, plan, vacant)
+    except (LoadFailed, StoreBudgetExceeded) as failure:
+        port.land(plan.name, failure)
+        raise
+    except CacheUnavailable as failure:
+        port.land(plan.name, None if plan.strong else failure)  # to raise it may be a rule of strong reads alone
+        raise
+    except BaseException:
+        port.land(plan.name, None)  # cancelled or out of time: that is ours alone, so the others go on by themselves
+        raise
+    port.land(plan.name, found)
+    return found
+
+
+async def _read_or_do_without(port: Port, plan: ReadPlan, vacant: bool) -> Found:
+    try:
         return await _read_through(port, plan, vacant)
     except CacheUnavailable:
         return await _without_cache(port, plan)
 
 
 async def _join(port: Port, plan: ReadPlan) -> Found | None:
-    """What another call of this process is loading. I8: never for a strong read; it may have begun before."""
-    landing = await port.join(plan.name, plan.pace.wait_ms_max)
+    """What another call of this process finds. I8: never for a strong read; it may have begun before."""
+    return taken(plan, await port.join(plan.name, plan.pace.wait_ms_max))
+
+
+def taken(plan: ReadPlan, landing: Landing) -> Found | None:
+    """What a read that joined a flight takes of how that ended; None: nothing. Raises what it ended with."""
     if isinstance(landing, CacheError):
         raise landing
     if landing is None or landing.content is None:
         return None
     item = Item(landing.content, version=landing.version, as_of_us=landing.as_of_us)
+    if landing.source == "stale":
+        return _found(plan, item, "stale") if plan.shows_stale else None
     if item.as_of_us < plan.joins_from_us or not (serves(item, plan.requirement) and serves(item, plan.also)):
         return None  # it may have begun before what this read has to see
-    return replace(_found(plan, item, "joined"), kept=landing.source == "filled")
+    return replace(_found(plan, item, "joined"), kept=landing.source in ("filled", "hit"))
 
 
 async def _read_through(port: Port, plan: ReadPlan, vacant: bool) -> Found:
@@ -159,7 +184,7 @@ async def _read_through(port: Port, plan: ReadPlan, vacant: bool) -> Found:
                     await port.execute(plan.name, Revoke(stale_ttl_ms=0))
             case Leased(token, item):
                 return await _fill(port, plan, token, item)
-            case Held(_, item):
+            case Held(left_ms, item):
                 stale = _stale(port, plan, item)
                 if stale is not None:
                     return stale
@@ -167,11 +192,19 @@ async def _read_through(port: Port, plan: ReadPlan, vacant: bool) -> Found:
                     port.note("wait_gave_up")
                     return await _past(port, plan)
                 port.note("wait")
-                ms = max(1, int(pause * (0.5 + port.jitter())))
+                long = _lead_wait(plan.pace, left_ms) if port.lead(plan.name) else pause
+                ms = max(1, int(long * (0.5 + port.jitter())))
                 await port.wait(plan.name, ms)
                 waited, pause = waited + ms, min(pause * WAIT_GROWTH, plan.pace.wait_ms)
+                vacant = True  # as where there was nothing: likely it is held or filled, and no rule has to change it
             case other:
                 raise _unexpected(other)
+
+
+def _lead_wait(pace: Pace, left_ms: int) -> float:
+    """The pause of a reader whose process waits for it. `left_ms`: of the lease."""
+    taken_ms = max(0, pace.hold_ms - left_ms)
+    return min(max(LEAD_WAIT_MS, taken_ms / LEAD_WAIT_SHARE), pace.wait_ms)
 
 
 async def _look(port: Port, plan: ReadPlan, get: Get) -> Answer:
@@ -187,24 +220,22 @@ async def _look(port: Port, plan: ReadPlan, get: Get) -> Answer:
 
 async def _fill(port: Port, plan: ReadPlan, token: Token, item: Item) -> Found:
     """The lease is ours: load (I6: only now), then store under it."""
-    if not _has_something_to_show(port, plan, item):  # else nobody should wait for this load
+    shown = _shown_meanwhile(port, plan, item)
+    if shown is None:
         port.take_off(plan.name)
+    else:
+        port.land(plan.name, shown)  # nobody should wait for this load
     try:
-        found = await _load_and_store(port, plan, token)
-    except (LoadFailed, StoreBudgetExceeded) as failure:
-        port.land(plan.name, failure)
+        return await _load_and_store(port, plan, token)
+    except (LoadFailed, StoreBudgetExceeded):
         fallback = _after_failed_load(port, plan, item)
         await _release(port, plan, token)
         if fallback is None:
             raise
         return fallback
     except BaseException:
-        # Cancelled or out of time: that is ours alone, so let the others go on by themselves.
-        port.land(plan.name, None)
         port.abandon(plan.name, Release(token))
         raise
-    port.land(plan.name, found)
-    return found
 
 
 async def _load_and_store(port: Port, plan: ReadPlan, token: Token) -> Found:
@@ -291,16 +322,17 @@ async def _release(port: Port, plan: ReadPlan, token: Token) -> None:
 
 
 def _after_failed_load(port: Port, plan: ReadPlan, item: Item) -> Found | None:
-    if _serves(plan, item):  # it was only to be refreshed early
-        try:
-            return _found(plan, item, "hit")
-        except DecodeError:
-            return None
-    return _stale(port, plan, item)
+    return _shown_meanwhile(port, plan, item)  # one that still serves was only to be refreshed early
 
 
-def _has_something_to_show(port: Port, plan: ReadPlan, item: Item) -> bool:
-    return _serves(plan, item) or (plan.shows_stale and may_serve_stale(item, port.now_ms()))
+def _shown_meanwhile(port: Port, plan: ReadPlan, item: Item) -> Found | None:
+    """What readers are shown while this one loads."""
+    if not _serves(plan, item):
+        return _stale(port, plan, item)
+    try:
+        return _found(plan, item, "hit")
+    except DecodeError:
+        return None
 
 
 def _serves(plan: ReadPlan, item: Item) -> bool:
@@ -317,9 +349,10 @@ def _stale(port: Port, plan: ReadPlan, item: Item) -> Found | None:
 
 
 def _found(plan: ReadPlan, item: Item, source: Any) -> Found:
-    if item.content.kind is Kind.ABSENCE:
-        return Found(None, False, item.version, source, item.as_of_us)
-    return Found(plan.decode(item.content.payload), True, item.version, source, item.as_of_us)
+    content = item.content
+    if content.kind is Kind.ABSENCE:
+        return Found(None, False, item.version, source, item.as_of_us, content)
+    return Found(plan.decode(content.payload), True, item.version, source, item.as_of_us, content)
 
 
 def _loaded_found(loaded: Loaded, source: Any) -> Found:

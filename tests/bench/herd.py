@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import random
 import statistics
 import sys
@@ -60,9 +61,9 @@ def _count(loads: Shared, key: object = None) -> None:
             loads.value += 1
 
 
-def threads(ready: Any, read: Callable[[], object]) -> list[float]:
+def threads(ready: Any, read: Callable[[], object], readers: int = READERS) -> list[float]:
     """All readers of this process at once, in threads; their waits, seconds."""
-    gate, waits = Barrier(READERS + 1), []
+    gate, waits = Barrier(readers + 1), []
 
     def reader() -> None:
         gate.wait()
@@ -70,7 +71,7 @@ def threads(ready: Any, read: Callable[[], object]) -> list[float]:
         read()
         waits.append(time.perf_counter() - began)
 
-    running = [Thread(target=reader) for _ in range(READERS)]
+    running = [Thread(target=reader) for _ in range(readers)]
     for thread in running:
         thread.start()
     ready.wait()
@@ -109,6 +110,8 @@ class Worker:
             return threads(self._ready, lambda: cache.get(self._customers, key))
         if case == "ours, asyncio, redis":
             return asyncio.run(self._tasks(self._ours(key)))
+        if case == ALONE:
+            return threads(self._ready, lambda: self._look_aside(f"{key}-{os.getpid()}"), readers=1)
         if case == "cashews, lock":
             return asyncio.run(self._tasks(self._cashews(key)))
         read = {"dogpile, distributed lock": self._dogpile, "plain look-aside": self._look_aside}[case]
@@ -182,7 +185,10 @@ class _Subject:
         await self._cache.close()
 
 
+ALONE = "plain cold read"
+"""One reader in each process, and each a key of its own."""
 CASES = (
+    ALONE,
     "plain look-aside",
     "dogpile, distributed lock",
     "cashews, lock",

@@ -243,7 +243,6 @@ def test_a_failed_load_shows_stale_content_and_frees_the_lease(failure: CacheErr
     run = Run(PLAN).reply(leased(STALE), failure, Released())
     assert run.result.source == "stale"
     assert run.ops[-1] == Release(1)
-    assert run.world.landed == [failure]
 
 
 def test_a_failed_load_without_anything_stale_is_raised() -> None:
@@ -364,7 +363,7 @@ JOINS = replace(PLAN, joins=True)
 def test_whoever_joins_a_flight_decodes_a_value_of_its_own() -> None:
     shared = ["new"]
     run = Run(JOINS).reply(Found(shared, True, 2, "filled", 77, value_of(b"new")))
-    assert run.result == Found(["new"], True, 2, "joined", 77, kept=True)
+    assert run.result == Found(["new"], True, 2, "joined", 77, value_of(b"new"), kept=True)
     assert run.result.value is not shared
 
 
@@ -385,6 +384,56 @@ def test_a_flight_older_than_what_is_asked_is_not_joined(asked: Requirement) -> 
     assert isinstance(run.ops[0], Get)
 
 
+@pytest.mark.parametrize(("source", "kept"), [("filled", True), ("hit", True), ("store", False), ("joined", False)])
+def test_of_what_another_call_found_it_is_known_whether_the_node_has_it(source: Any, kept: bool) -> None:
+    assert Run(JOINS).reply(Found(["new"], True, 2, source, 77, value_of(b"new"))).result.kept is kept
+
+
+def test_what_another_call_shows_as_stale_is_joined_as_stale() -> None:
+    run = Run(JOINS).reply(Found(["old"], True, 1, "stale", 77, value_of(b"old")))
+    assert (run.result.value, run.result.source) == (["old"], "stale")
+
+
+@pytest.mark.parametrize("changes", [{"stale": False}, {"requirement": Requirement(min_version=1)}])
+def test_who_may_not_be_shown_stale_content_joins_none(changes: Any) -> None:
+    run = Run(replace(JOINS, **changes)).reply(Found(["old"], True, 1, "stale", 77, value_of(b"old")))
+    assert isinstance(run.ops[0], Get)
+
+
+@pytest.mark.parametrize("source", ["hit", "filled", "store"])
+def test_a_find_that_began_before_what_has_to_be_seen_is_not_joined(source: Any) -> None:
+    run = Run(replace(JOINS, joins_from_us=78)).reply(Found(["new"], True, 2, source, 77, value_of(b"new")))
+    assert isinstance(run.ops[0], Get)
+
+
+def test_who_finds_it_fresh_lands_that_for_the_others() -> None:
+    run = Run(JOINS).reply(None, Hit(OLD))
+    assert run.world.landed == [run.result]
+    assert run.result.content == OLD.content
+
+
+@pytest.mark.parametrize(("item", "source"), [(STALE, "stale"), (OLD, "hit")])
+def test_nobody_waits_for_a_load_where_there_is_something_to_show(item: Item, source: str) -> None:
+    run = Run(JOINS).reply(None, leased(item))
+    assert isinstance(run.asked[-1], Load)
+    (landing,) = run.world.landed
+    assert isinstance(landing, Found)
+    assert (landing.value, landing.source) == (["old"], source)
+
+
+def test_a_node_that_is_away_is_asked_past_for_all_who_joined() -> None:
+    run = Run(JOINS).reply(None, DOWN, ROW)
+    assert run.world.landed == [run.result]
+    assert run.result.source == "store"
+
+
+@pytest.mark.parametrize(("strong", "landing"), [(False, CacheUnavailable), (True, type(None))])
+def test_that_a_strong_read_may_not_do_without_the_node_is_no_rule_for_others(strong: bool, landing: type) -> None:
+    run = Run(replace(STRONG if strong else PLAN, store_when_down=False)).reply(DOWN)
+    assert isinstance(run.result, CacheUnavailable)
+    assert [type(one) for one in run.world.landed] == [landing]
+
+
 def test_a_strong_read_joins_no_flight_whatever_its_plan_says() -> None:
     assert isinstance(Run(replace(STRONG, joins=True)).asked[0], Execute)
 
@@ -398,6 +447,63 @@ def test_a_read_that_asks_for_more_than_stale_is_not_shown_it_whatever_its_plan_
 
 def test_a_read_that_does_not_join_asks_the_node_at_once() -> None:
     assert not any(isinstance(q, Join) for q in Run(STRONG).asked)
+
+
+# --- pauses --------------------------------------------------------------------------------------
+
+
+class Leading(AskingPort):
+    """Others of the process wait for this call."""
+
+    def lead(self, name: bytes) -> bool:
+        return True
+
+
+PATIENT = replace(PLAN, pace=replace(PLAN.pace, wait_ms_max=60_000))
+
+
+def pauses_while_held(port: type[AskingPort], taken_ms: int) -> list[int]:
+    """The pauses of a reader until a load has taken so long that began when it first looked."""
+    now_ms, pauses = 0, []
+    step = steps.read(port(World()), PATIENT)  # type: ignore[arg-type]
+    question = step.send(None)
+    while now_ms < taken_ms:
+        question = step.send(Held(PLAN.pace.hold_ms - now_ms, Item()))
+        assert isinstance(question, Wait)
+        pauses.append(question.ms)
+        now_ms += question.ms
+        question = step.send(None)
+    step.close()
+    return pauses
+
+
+@pytest.mark.parametrize("taken_ms", [5, 50, 200, 1000])
+def test_who_looks_for_its_process_notices_soon_that_a_load_has_ended(taken_ms: int) -> None:
+    pauses = pauses_while_held(Leading, taken_ms)
+    assert sum(pauses) - taken_ms <= max(steps.LEAD_WAIT_MS, min(taken_ms / 16, PLAN.pace.wait_ms))
+    assert max(pauses) <= PLAN.pace.wait_ms
+
+
+def test_who_looks_for_itself_looks_less_often() -> None:
+    assert len(pauses_while_held(Leading, 200)) > 2 * len(pauses_while_held(AskingPort, 200))
+
+
+def test_a_lease_that_a_wrong_clock_wrote_makes_no_pause_too_long_or_too_short() -> None:
+    for left_ms in (0, 10**9):
+        step = steps.read(Leading(World()), PLAN)  # type: ignore[arg-type]
+        step.send(None)
+        question = step.send(Held(left_ms, Item()))
+        assert isinstance(question, Wait)
+        assert 1 <= question.ms <= PLAN.pace.wait_ms
+        step.close()
+
+
+def test_a_look_after_a_pause_expects_that_nothing_has_to_change() -> None:
+    run = Run(PLAN).reply(Held(10, Item()), None)
+    first, second = run.ops
+    assert isinstance(first, Get)
+    assert isinstance(second, Get)
+    assert (first.vacant, second.vacant) == (False, True)
 
 
 # --- bounds ----------------------------------------------------------------------------------------
