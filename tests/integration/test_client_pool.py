@@ -13,6 +13,7 @@ import pytest
 from cachelib import Cache, CacheUnavailable, ConfigError, Entity, Eventual, Strong, Unconfirmed
 from cachelib.backends.memory import Memory
 from cachelib.layout import completed, decode_layout, encode_layout, first_layout, with_node_renewed, with_nodes
+from cachelib.places import node_name
 from cachelib.slots import SLOTS, slot_of
 from tests.integration.client_world import World, sqlite_template, until
 from tests.servers.memcached import MemcachedServer
@@ -194,7 +195,7 @@ def test_a_dead_node_leaves_the_other_writes_confirmed(world: World, pool: list[
     cache.get_many(customers, KEYS)
     layout = layout_of(world)
     home = {key: layout.now.owner(slot_of(f"customer:{key}".encode())) for key in KEYS}
-    dead = f"{pool[0].url.rstrip('/0')}" if pool[0].url.endswith("/0") else pool[0].url
+    dead = node_name(pool[0].url)
     pool[0].kill()
     for key in KEYS:
         if home[key] == dead:
