@@ -18,7 +18,6 @@ def _second_release(day: Day) -> None:
     values = day.world.values()
 
     def next_pod() -> None:
-        day.world.cluster.end_visitors()
         day.world.cluster.visitor(next(names), values)
 
     day.undo(day.world.cluster.end_visitors)
@@ -32,7 +31,6 @@ def _own_group(day: Day) -> None:
     day.memory["end"]()
     values = day.world.values()
     values["config"]["kafka_source"]["group"] = "preview"
-    day.world.cluster.end_visitors()
     day.world.cluster.visitor("preview-own", values)
     day.person("the second release is deployed with a group of its own")
 
@@ -92,6 +90,7 @@ hidden = Incident(
     over=f"max(invalidator_second_looks_oldest_seconds) < 1 and on () {READY}",
     may={
         "InvalidationLagHigh": "what waited is applied late, and 30 s are 1.5 s here",
+        "LeaseExpiredFills": "what is loaded is older than what the log has shown, and is not kept",
         "WritesUnconfirmed": "a commit that waits for longer than the store's time-out is unknown",
         "NoChangeLogTraffic": "writers hang in their commits, and 10 minutes are 30 seconds here",
         **BURN,

@@ -114,7 +114,8 @@ class World(Together):
             "source": {"poll": "100ms"},
         }
         if self._second:
-            config["apply"]["window"] = 1000  # the least: else many minutes of changes would be kept for a node
+            # As much as is written in a second: else what is kept for a node, or told at once, is that of minutes.
+            config["apply"] |= {"window": 1000, "batch": 100}
         if self.servers.kafka is not None:
             config["source"]["kind"] = "kafka"
             config["kafka"] = {"bootstrap": [self.servers.kafka.bootstrap]}
