@@ -111,15 +111,15 @@ class Cluster:
         spec = one("StatefulSet", found, RELEASE)["spec"]["template"]["spec"]
         pod = Pod(Tree(), self.folder / name, spec, {**files_of(found), **self._secrets}, name)
         former, self.visitors = self.visitors, {name: pod.start()}
-        for one in former.values():
-            one.kill()
+        for other in former.values():
+            other.kill()
         return pod
 
     def end_visitors(self) -> None:
         """Kill them."""
         former, self.visitors = self.visitors, {}
-        for one in former.values():
-            one.kill()
+        for other in former.values():
+            other.kill()
 
     def _scale(self) -> None:
         with self._lock:
