@@ -27,12 +27,13 @@ def _second_release(day: Day) -> None:
 
 def _own_group(day: Day) -> None:
     day.first({"page metrics": 'rebalances_total{what="taken"}', "kubectl": "preview-"})
-    day.page.says("two releases with one group: give each its own `kafka_source.group`")
+    day.page.says("give each release its own `config.consumer`, which names the group as well")
     day.memory["end"]()
     values = day.world.values()
-    values["config"]["kafka_source"]["group"] = "preview"
+    del values["config"]["kafka_source"]["group"]
+    values["config"]["consumer"] = "preview"
     day.world.cluster.visitor("preview-own", values)
-    day.person("the second release is deployed with a group of its own")
+    day.person("the second release is deployed with a consumer of its own")
 
 
 rebalances = Incident(
