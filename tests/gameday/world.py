@@ -114,8 +114,8 @@ class World(Together):
             "source": {"poll": "100ms"},
         }
         if self._second:
-            # As much as is written in a second: else what is kept for a node, or told at once, is that of minutes.
-            config["apply"] |= {"window": 1000, "batch": 100}
+            # What a busy job writes in a few seconds, and not in minutes: else a node would be behind by hours first.
+            config["apply"] |= {"window": 8000, "batch": 100}
         if self.servers.kafka is not None:
             config["source"]["kind"] = "kafka"
             config["kafka"] = {"bootstrap": [self.servers.kafka.bootstrap]}
