@@ -65,6 +65,7 @@ def connect(
         refreshes=Refreshes(duties.settings.refresh_watch, duties.clock_s),
         others=Others(list(elsewhere), lambda: source.partitions() == len(target)),
         turns=dict(notes.turns),
+        marks=dict(notes.marks) if isinstance(decision, Begin) else {},
         highest=notes.highest if isinstance(decision, Begin) else 0,
     )
     _begin(session, decision, notes, dict(zip(names, raw, strict=True)))

@@ -9,6 +9,13 @@ connection. A note says from where to where its batch led, so the two must join:
 
 One note alone would say 130. So one that is alone says nothing: the snapshot may be from before the first of them,
 and whoever began anew is believed when his second note has joined the first.
+
+What a first look tells leads nowhere yet, and may be lost all the same. So each batch leaves a note, and a note has a
+mark and names the one before it, by which two join that say the same places:
+
+    notes (..90) a and (90..90) b; a snapshot is made; a first look at 91 is told, and leaves (90..90) c after b
+    the node restarts from the snapshot, and nobody notices; 91 can be read as it was told: nothing more to tell
+    (90..91) d after c is left in the place of a; it does not join b, so the node is at 90
 """
 
 from __future__ import annotations
@@ -26,13 +33,17 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One note. `highest`: the highest version that was ever applied. `store`: whose log it was."""
+    """One note. `highest`: the highest version that was ever applied. `store`: whose log it was. `mark`: its own name,
+    and `follows`: that of the note before it; "" where nobody knows, as in those of earlier versions.
+    """
 
     since: str
     upto: str
     highest: int
     store: str
     watermark_us: int | None = None
+    mark: str = ""
+    follows: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,8 @@ class Found:
     """By partition, the logs that its notes are of."""
     watermarks_us: Mapping[str, int] = field(default_factory=dict)
     """By partition, up to when each of its commits is applied, where the notes say so."""
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """By partition, the mark of the note that is followed next."""
 
 
 NOTHING_FOUND = Found({}, {}, 0, frozenset())
@@ -62,7 +75,8 @@ def note_names(namespace: str, consumer: str, partition: str) -> tuple[Name, Nam
 def encode_note(note: Note) -> bytes:
     """As a person can read it."""
     document: dict[str, Any] = {"format": FORMAT, "since": note.since, "upto": note.upto, "highest": note.highest}
-    return json.dumps(document | {"store": note.store, "watermark_us": note.watermark_us}).encode()
+    document |= {"store": note.store, "watermark_us": note.watermark_us, "mark": note.mark, "follows": note.follows}
+    return json.dumps(document).encode()
 
 
 def decode_note(raw: bytes | None) -> Note | None:
@@ -73,7 +87,8 @@ def decode_note(raw: bytes | None) -> Note | None:
             return None
         watermark_us = plain.get("watermark_us")
         told_us = int(watermark_us) if watermark_us is not None else None
-        return Note(str(plain["since"]), str(plain["upto"]), int(plain["highest"]), str(plain["store"]), told_us)
+        place = str(plain["since"]), str(plain["upto"]), int(plain["highest"]), str(plain["store"])
+        return Note(*place, told_us, str(plain.get("mark", "")), str(plain.get("follows", "")))
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -85,6 +100,7 @@ def found(partitions: Sequence[str], raw: Sequence[bytes | None]) -> Found:
     kept: list[Note] = []
     logs: dict[str, frozenset[str]] = {}
     watermarks_us: dict[str, int] = {}
+    marks: dict[str, str] = {}
     for number, partition in enumerate(partitions):
         notes = [decode_note(one) for one in raw[2 * number : 2 * number + 2]]
         kept += [note for note in notes if note is not None]
@@ -93,11 +109,12 @@ def found(partitions: Sequence[str], raw: Sequence[bytes | None]) -> Found:
         if note is None:
             continue
         positions[partition] = note.upto
-        turns[partition] = _turn(notes)
+        turns[partition] = 1 if note is notes[0] else 0
+        marks[partition] = note.mark
         if note.watermark_us is not None:
             watermarks_us[partition] = note.watermark_us
     highest = max((note.highest for note in kept), default=0)
-    return Found(positions, turns, highest, frozenset(note.store for note in kept), logs, watermarks_us)
+    return Found(positions, turns, highest, frozenset(note.store for note in kept), logs, watermarks_us, marks)
 
 
 def _joined(notes: Sequence[Note | None]) -> Note | None:
@@ -106,13 +123,9 @@ def _joined(notes: Sequence[Note | None]) -> Note | None:
     if len(present) < len(notes):
         return None
     first, last = present
-    return last if last.since <= first.upto else first
-
-
-def _turn(notes: Sequence[Note | None]) -> int:
-    """The place that is empty, or holds the older note."""
-    upto = [note.upto if note is not None else "" for note in notes]
-    return 0 if upto[0] <= upto[1] else 1
+    if first.upto == last.upto and first.mark and last.follows != first.mark:
+        first, last = last, first
+    return last if last.since <= first.upto and last.follows in ("", first.mark) else first
 
 
 # --- where to begin --------------------------------------------------------------------------

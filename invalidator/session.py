@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,8 @@ class Session:
     refreshes: Refreshes = field(default_factory=lambda: Refreshes(0, time.monotonic))
     others: Others = field(default_factory=lambda: Others([], lambda: True))
     turns: dict[str, int] = field(default_factory=dict)
+    marks: dict[str, str] = field(default_factory=dict)
+    """By partition, the mark of its last note."""
     highest: int = 0
     watermark_us: int | None = None
     """Up to when every commit in the partitions read here is applied here."""
@@ -120,6 +123,7 @@ class Session:
     def jump(self, positions: Positions) -> None:
         """Go on from there instead."""
         self.positions = self.noted = positions
+        self.marks.clear()
         self.highest = 0
         self.begun_anew = True
 
@@ -143,7 +147,7 @@ class Session:
         settled = layout.next is None
         applied = merged(self.positions, self.others.positions)
         self.proof.learn(applied, self.others.watermark_us(self.watermark_us), settled=settled)
-        notes = dict(self._notes(self.noted))
+        notes = dict(self._notes(self.noted, _told(works)))
         try:
             results = self.backend.apply(batch, notes | self._proof(settled=settled), now_ms)
         except CacheFull:
@@ -178,12 +182,16 @@ class Session:
         if instance != self.instance:
             raise CacheUnavailable(f"the node was restarted or replaced: {self.instance} before, {instance} now")
 
-    def _notes(self, since: Positions) -> Iterator[tuple[Name, bytes]]:
+    def _notes(self, since: Positions, told: frozenset[str] | None) -> Iterator[tuple[Name, bytes]]:
+        """`told`: the partitions of which the batch tells something; None for all."""
         for partition, upto in self.positions.items():
             names = self._names(partition)
-            if self._says_so_already(since.get(partition), upto, names):
+            silent = told is not None and partition not in told
+            if silent and self._says_so_already(since.get(partition), upto, names):
                 continue
-            note = Note(since.get(partition, ""), upto, self.highest, self.store, self.watermark_us)
+            mark, before = secrets.token_hex(4), self.marks.get(partition, "")
+            self.marks[partition] = mark
+            note = Note(since.get(partition, ""), upto, self.highest, self.store, self.watermark_us, mark, before)
             raw = encode_note(note)
             turn = self.turns.get(partition, 0)
             self.turns[partition] = 1 - turn
@@ -200,3 +208,16 @@ class Session:
         claim_us = self.proof.claim_us(settled=settled)
         note = ProofNote(self.instance, self.store, claim_us, len(self.proof.target), self.entities())
         return {proof_name(self.namespace): encode_proof(note)}
+
+
+def _told(works: Sequence[Work]) -> frozenset[str] | None:
+    """The partitions of which these tell something, done or not; None where one does not say which."""
+    found: set[str] = set()
+    for work in works:
+        if work.effects:
+            leads_to = work.told if work.told is not None else work.after
+            some = [at for at, upto in leads_to.items() if work.before.get(at) != upto]
+            if not some:
+                return None
+            found.update(some)
+    return frozenset(found)

@@ -194,8 +194,7 @@ class Crew:
 
     def lost(self) -> list[str]:
         """Workers that ended without their report, in sentences."""
-        # In this order: who is gone has said all that it will say.
-        gone = [member for member in self.members if not member.alive and member.heard.done is None]
+        gone = [member for member in self.members if member.heard.done is None and not member.alive]
         return [f"worker {member.number} was lost: {member.last_words()}" for member in gone]
 
     def _silent(self) -> list[str]:

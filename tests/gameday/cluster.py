@@ -106,20 +106,17 @@ class Cluster:
             self.pods[name].ready()
 
     def visitor(self, name: str, values: Mapping[str, Any]) -> Pod:
-        """Start one, in place of what there was."""
+        """Start one."""
         found = objects(dict(values), release=RELEASE)
         spec = one("StatefulSet", found, RELEASE)["spec"]["template"]["spec"]
         pod = Pod(Tree(), self.folder / name, spec, {**files_of(found), **self._secrets}, name)
-        former, self.visitors = self.visitors, {name: pod.start()}
-        for other in former.values():
-            other.kill()
+        self.visitors[name] = pod.start()
         return pod
 
     def end_visitors(self) -> None:
         """Kill them."""
-        former, self.visitors = self.visitors, {}
-        for other in former.values():
-            other.kill()
+        while self.visitors:
+            self.visitors.popitem()[1].kill()
 
     def _scale(self) -> None:
         with self._lock:

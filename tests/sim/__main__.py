@@ -6,6 +6,7 @@ The last line is the verdict, the exit code is 0 where every seed held.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -18,6 +19,8 @@ from cachelib.testing.sim import Runner, plan_of, simulation
 from tests.sim.daemon import daemon_of
 
 CHUNK = 50
+LITTER = 5
+"""Worlds that are thrown away together."""
 FAILURES_TOLD = 3
 
 
@@ -28,6 +31,8 @@ def chunk(seeds: range) -> tuple[Counter[str], list[tuple[int, str]]]:
     runner = Runner(daemon_of)
     with simulation("invalidator"):
         for seed in seeds:
+            if not seed % LITTER:
+                gc.collect()  # worlds are full of circles: soon, while they are still near
             outcome = runner.run(plan_of(seed))
             counts += Counter(
                 seeds=1, reads=outcome.reads, writes=outcome.writes, errors=outcome.errors, checks=outcome.checked,

@@ -7,6 +7,7 @@ simulation until the answer is there, so everything else goes on in between, one
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -21,6 +22,7 @@ from cachelib.testing.sim.world import World
 from invalidator.config import load
 from invalidator.rules import Rules
 from invalidator.service import Service
+from invalidator.settings import Settings
 from invalidator.sources.base import covers
 from invalidator.sources.outbox import Outbox
 from tests.sim.bus import Bus, BusSource, EarlySource
@@ -61,11 +63,19 @@ def _sent(steps: Coroutine[Question, Any, Any], value: Any) -> Any:
         return _END
 
 
+def _hub() -> Any:
+    """Where the simulation runs. Whoever begins a thread may be one: it must not be asked in the simulation's place."""
+    found = greenlet.getcurrent()
+    while found.parent is not None:
+        found = found.parent
+    return found
+
+
 class Thread:
     """A function that blocks, as a task of the simulation."""
 
     def __init__(self, run: Callable[[], Any]) -> None:
-        self._greenlet = greenlet(run)
+        self._greenlet = greenlet(run, _hub())
 
     def send(self, value: Any) -> Question:
         asked = self._greenlet.switch() if not self._greenlet else self._greenlet.switch(value)
@@ -117,20 +127,29 @@ class Quiet:
         self._world = world
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if self._world is not None and self._world.loop.story is not None and name in ("info", "warning", "error"):
-            return lambda what, **fields: self._world.loop.say("invalidator", f"{what} {fields}")
-        return lambda *_, **__: self
+        told = self._world is not None and self._world.loop.story is not None and name in ("info", "warning", "error")
+        self.__dict__[name] = said = self._tell if told else self._nothing  # found there the next time
+        return said
+
+    def _tell(self, what: str, **fields: Any) -> None:
+        if self._world is not None:
+            self._world.loop.say("invalidator", f"{what} {fields}")
+
+    def _nothing(self, *_: Any, **__: Any) -> Quiet:
+        return self
 
 
 class Metrics:
     """`invalidator.metrics.Metrics`, counting nothing."""
 
     def __getattr__(self, name: str) -> Any:
+        self.__dict__[name] = QUIET
         return QUIET
 
 
 class _Silent:
     def __getattr__(self, name: str) -> Any:
+        self.__dict__[name] = self._nothing
         return self._nothing
 
     def _nothing(self, *_: Any, **__: Any) -> _Silent:
@@ -227,6 +246,13 @@ class BlockingBackend:
         pass
 
 
+@cache
+def settings_of(second_look: str, settle_ms: int) -> Settings:
+    """Its settings; the same for all runs that have these."""
+    apply = {"positions": "200ms", "commit": "300ms", "node_dead_after": "5s", "second_look": second_look}
+    return load(None, {}, {"apply": apply | {"settle_delay": f"{settle_ms}ms"}})
+
+
 class Daemon:
     """A `Companion`: the service, started anew where it was killed."""
 
@@ -243,14 +269,7 @@ class Daemon:
         self.bus = Bus(world.store, self.random) if self.plan.profile.source == "bus" else None
         lag_us = self.plan.profile.weather.lag_us + self.plan.profile.weather.hidden_us
         by_time = self.plan.profile.weather.lag_us > 0
-        self.settings = load(
-            None,
-            {},
-            {"apply": {
-                "positions": "200ms", "commit": "300ms", "node_dead_after": "5s",
-                "second_look": "delay" if by_time else "auto", "settle_delay": f"{lag_us // 1000 + 50}ms",
-            }},
-        )  # fmt: skip
+        self.settings = settings_of("delay" if by_time else "auto", lag_us // 1000 + 50)
         self.start()
 
     # --- its life ----------------------------------------------------------------------------

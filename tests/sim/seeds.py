@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.sim.__main__ import chunk, tell
 
-PART = 1_000
+PART = 2_500
 CHUNK = 500
 """Seeds of one test."""
 

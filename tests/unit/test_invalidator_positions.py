@@ -37,7 +37,7 @@ def test_what_is_no_note_proves_nothing(raw: bytes | None) -> None:
         (note("10", "20"), note("20", "30"), "30", 0),
         (note("30", "40"), note("20", "30"), "40", 1),
         (note("20", "30"), note("10", "25"), "30", 1),
-        (note("10", "20"), note("25", "30"), "20", 0),
+        (note("10", "20"), note("25", "30"), "20", 1),
     ],
 )
 def test_two_notes_prove_the_later_only_where_they_join(

@@ -17,13 +17,13 @@ from cachelib.testing.sim.stories import with_invalidator
 
 Story: TypeAlias = Callable[[Random, Profile], tuple[Profile, Deeds]]
 
-LATER_EACH, LATER_AT = 16, 6
-"""One seed of so many has such a story. None of those that had found a mutant before leaves this remainder."""
+OF_LEVELS, OF_THE_LOG = 6, 3
+"""Remainders of their seeds, divided by 16 and by 32. No seed that had found a mutant before leaves one of them."""
 
 
 def has_later_story(seed: int) -> bool:
     """Whether a seed has one of these."""
-    return seed % LATER_EACH == LATER_AT
+    return seed % 16 == OF_LEVELS or seed % 32 == OF_THE_LOG
 
 
 def round_cut_in_two(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
@@ -145,6 +145,32 @@ def seen_long_after_its_clock(random: Random, profile: Profile) -> tuple[Profile
     return profile, script.done()
 
 
+def back_from_before_the_first_note(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
+    """A node comes back with items that it had before the invalidator's first note, noticed or not (I11)."""
+    profile = with_invalidator(random, profile, nodes=random.choice([1, 2]))
+    script = Script(random, profile)
+    script.warm()
+    script.at(random.uniform(6, 18) * MS, "keep", 0)
+    back_us = random.uniform(500, 1_500) * MS
+    script.some(random.choice([1, 3]), 200 * MS, back_us, script.write_past_any)
+    script.at(back_us, "come_back", 0)
+    script.some(random.choice([0, 1, 2]), back_us, back_us + random.choice([20, 200]) * MS, script.write_past_any)
+    return profile, script.done()
+
+
+def told_at_once(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
+    """The invalidator stands still while a row is changed again and again: it reads all that in one batch (I9)."""
+    profile = with_invalidator(random, profile, nodes=1)
+    weather = replace(profile.weather, versions=random.random() < 0.4, hidden_us=0)
+    profile = replace(profile, weather=weather)
+    script, number, still_us = Script(random, profile), random.randrange(3), random.uniform(500, 900) * MS
+    script.warm(100 * MS)
+    script.at(still_us, "daemon_pause", 0, random.choice([30, 100]) * MS)
+    for at in range(random.choice([2, 2, 3])):
+        script.write_past(still_us + (2 + 7 * at) * MS, number, gone=random.random() < 0.5)
+    return profile, script.done()
+
+
 STORIES: tuple[Story, ...] = (
     round_cut_in_two,
     proof_by_old_names,
@@ -154,6 +180,10 @@ STORIES: tuple[Story, ...] = (
 )
 
 
-def later_story_of(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
+STORIES_OF_THE_LOG: tuple[Story, ...] = (back_from_before_the_first_note, told_at_once)
+
+
+def later_story_of(seed: int, random: Random, profile: Profile) -> tuple[Profile, Deeds]:
     """One of them."""
-    return random.choice(STORIES)(random, profile)
+    stories = STORIES if seed % 16 == OF_LEVELS else STORIES_OF_THE_LOG
+    return random.choice(stories)(random, profile)

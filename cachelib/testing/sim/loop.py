@@ -130,7 +130,7 @@ class Loop:
 
     def run(self, until_us: int, enough: Callable[[], bool] | None = None) -> None:
         """Let time pass, up to there, or until it is enough: that is asked at first and whenever a task has ended."""
-        heap, pop = self._heap, heapq.heappop
+        heap, pop, step = self._heap, heapq.heappop, self._step
         if enough is not None and enough():
             return
         while heap and heap[0][0] <= until_us and self.crashed is None:
@@ -146,7 +146,7 @@ class Loop:
                 if task.process.paused_until_us > self.now_us:
                     self._push(task.process.paused_until_us, task, ticket, value)
                     continue
-                self._step(task, value)
+                step(task, value)
             if self._ended:
                 self._ended = False
                 if enough is not None and enough():
@@ -173,9 +173,9 @@ class Loop:
         self.current = task
         try:
             if value is None or value is True or value is False:
-                asked = task.steps.send(value)
+                delay_us, signal = task.steps.send(value)
             else:
-                asked = task.steps.throw(value)
+                delay_us, signal = task.steps.throw(value)
         except StopIteration as end:
             self._end(task, end.value, None)
             return
@@ -184,13 +184,13 @@ class Loop:
             return
         finally:
             self.current = self.nobody
-        task.ticket += 1
-        delay_us, signal = asked
+        task.ticket = ticket = task.ticket + 1
+        self._number = number = self._number + 1
         if signal is not None:
-            signal.waiting.append((task, task.ticket))
-            self._push(self.now_us + delay_us, task, task.ticket, False)
+            signal.waiting.append((task, ticket))
+            heapq.heappush(self._heap, (self.now_us + delay_us, number, task, ticket, False))
         else:
-            self._push(self.now_us + delay_us, task, task.ticket, None)
+            heapq.heappush(self._heap, (self.now_us + delay_us, number, task, ticket, None))
 
     def _end(self, task: Task, result: Any, error: BaseException | None) -> None:
         task.done, task.result, task.error = True, result, error

@@ -29,7 +29,7 @@ def plan_of(seed: int) -> Plan:
     random = Random(seed)
     profile = _profile(random)
     if has_later_story(seed):
-        return Plan(seed, *later_story_of(random, profile))
+        return Plan(seed, *later_story_of(seed, random, profile))
     if random.random() < STORIES_SHARE:
         return Plan(seed, *story_of(random, profile))
     return Plan(seed, profile, _deeds(random, profile))

@@ -118,14 +118,19 @@ _BETTER: tuple[Callable[[Profile], Profile], ...] = (
 
 @contextmanager
 def simulation(*packages: str) -> Iterator[None]:
-    """Where seeds are run: the code of these packages gets its time and chance from the simulation."""
+    """Where seeds are run: the code of these packages gets its time and chance from the simulation.
+
+    Nothing is collected by itself meanwhile, and a `gc.collect()` between two runs looks at nothing from before.
+    """
     was, marks = gc.isenabled(), history.KEYS_MAX
     gc.disable()
+    gc.freeze()
     try:
         with set_up(("cachelib", *packages)):
             yield
     finally:
         history.KEYS_MAX = marks
+        gc.collect()
+        gc.unfreeze()
         if was:
             gc.enable()
-        gc.collect()
