@@ -82,6 +82,14 @@ class Worker:
         """The process is there."""
         return self._process.poll() is None
 
+    @property
+    def lost(self) -> bool:
+        """It is gone before its time: neither killed on purpose nor done. What it said last is heard out first."""
+        if self.alive or self.killed:
+            return False
+        self._listener.join()
+        return not self.done
+
     def wait_ready(self) -> None:
         """Until it has its connections and keys. Raises `WorkerFailed`."""
         deadline = time.monotonic() + READY_S
@@ -209,7 +217,7 @@ class Fleet:
             left_s = (self._end_ns - time.monotonic_ns()) / 1e9
             time.sleep(max(0.0, min(every_s, left_s)))
             for worker in self.workers:
-                if not worker.alive and not worker.done and not worker.killed:
+                if worker.lost:
                     raise WorkerFailed(f"worker {worker.spec.number} ended early: {worker.last_words()}")
             tick(self.progress())
 

@@ -194,7 +194,8 @@ class Crew:
 
     def lost(self) -> list[str]:
         """Workers that ended without their report, in sentences."""
-        gone = [member for member in self.members if member.heard.done is None and not member.alive]
+        # In this order: who is gone has said all that it will say.
+        gone = [member for member in self.members if not member.alive and member.heard.done is None]
         return [f"worker {member.number} was lost: {member.last_words()}" for member in gone]
 
     def _silent(self) -> list[str]:

@@ -19,6 +19,8 @@ Shape: TypeAlias = Literal["disc", "ring", "cross"]
 SERIES = 6
 """So many have colours of their own."""
 LABEL_APART = 14.0
+TICKS_APART = 18.0
+"""At least, so that their words do not stand on each other."""
 CHAR = 6.6
 """About the width of a letter at the size of labels, to keep them within the picture."""
 
@@ -46,6 +48,8 @@ class Plot:
     """Room for the names of the lines."""
     _under: list[str] = field(default_factory=list)
     _over: list[str] = field(default_factory=list)
+    _notes: list[str] = field(default_factory=list)
+    """Words within the picture: above all lines, or these would strike them out."""
     _labels: list[tuple[float, str, int]] = field(default_factory=list)
 
     LEFT = 64
@@ -108,7 +112,7 @@ class Plot:
         """A level line across the picture."""
         y = self.at_y(value)
         self._over.append(f'<path class="rule {kind}" d="M{self.LEFT} {y:g}H{self._x_end:g}"/>')
-        self._over.append(f'<text class="note {kind}" x="{self.LEFT + 6}" y="{y - 5:g}">{escape(text)}</text>')
+        self._notes.append(f'<text class="note {kind}" x="{self.LEFT + 6}" y="{y - 5:g}">{escape(text)}</text>')
 
     def upright(self, value: float, text: str, *, kind: str = "fault", title: str = "", row: int = 0) -> None:
         """An upright line; its text stands at the top, on the side where there is room; `row` keeps two apart."""
@@ -117,7 +121,7 @@ class Plot:
         self._over.append(f'<path class="rule {kind}" d="M{x:g} {self.TOP}V{self._y_end:g}">{told}</path>')
         left = x + 5 + CHAR * len(text) > self._x_end
         side = f'x="{x - 5:g}" text-anchor="end"' if left else f'x="{x + 5:g}"'
-        self._over.append(f'<text class="note {kind}" {side} y="{top}">{escape(text)}</text>')
+        self._notes.append(f'<text class="note {kind}" {side} y="{top}">{escape(text)}</text>')
 
     def band(self, start: float, end: float, title: str, *, kind: str = "fault") -> None:
         """A time, from the top to the bottom."""
@@ -140,7 +144,8 @@ class Plot:
 
     def svg(self) -> str:
         """As it stands in the page."""
-        parts, told = [*self._axes(), *self._under, *self._over, *self._ends()], f"{self.name}. {self.says}"
+        told = f"{self.name}. {self.says}"
+        parts = [*self._axes(), *self._under, *self._over, *self._notes, *self._ends()]
         return (
             f'<svg role="img" viewBox="0 0 {self.width} {self.height}" aria-label="{escape(told)}">'
             + "".join(parts)
@@ -149,7 +154,7 @@ class Plot:
 
     def _axes(self) -> list[str]:
         parts = [f'<text class="name" x="{self.LEFT - 56}" y="16">{escape(self.y.name)}</text>']
-        for value in self.y.scale.ticks():
+        for value in self.y.scale.ticks(crowd=round((self._y_end - self.TOP) / TICKS_APART)):
             y = self.at_y(value)
             parts.append(f'<path class="grid" d="M{self.LEFT} {y:g}H{self._x_end:g}"/>')
             words = escape(self.y.words(value))

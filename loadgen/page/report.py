@@ -91,8 +91,12 @@ def _trust(result: RunResult, search: SearchResult | None = None) -> Iterator[st
     rows = [
         ("generator lag", f"p50 {milliseconds(result.lag.p50_ms)}, p99 {milliseconds(result.lag.p99_ms)}: {LAG}"),
         ("seconds that count", f"{len(counted)} of {len(result.measured)} measured, after {result.warmup_s:g} s"),
-        ("generator", f"{result.processes} processes, {cores:.2f} of {result.host.processors} processors"),
+        ("generator", f"{_processes(result)}, {cores:.2f} of {result.host.processors} processors"),
     ]
+    if result.measured:
+        others = [one.others_cores for one in result.measured]
+        told = f"{sum(others) / len(others):.2f} processors, {max(others):.2f} in the worst second"
+        rows.append(("other work on the machine", told))
     if search is not None:
         text = (
             f"{plain(search.ceiling)}/s on a target that does nothing; no probe was above {share(search.share)} of it"
@@ -121,8 +125,12 @@ LAG = "how late operations began; part of the latencies above"
 def _when(result: RunResult) -> str:
     return (
         f"{result.started}, {result.target}, {result.seconds:g} s at {plain(result.offered_per_s)} operations a second,"
-        f" {result.processes} processes on {result.host.name}"
+        f" {_processes(result)} on {result.host.name}"
     )
+
+
+def _processes(result: RunResult) -> str:
+    return f"{result.processes} process{'es' if result.processes > 1 else ''}"
 
 
 def _tiles(result: RunResult) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""From values to places on paper, and where the ticks stand: linear, logarithmic, or in nines."""
+"""From values to places on paper, and where the ticks stand: linear, logarithmic (of bytes by two), or in nines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["linear", "log", "nines"]
+Kind: TypeAlias = Literal["linear", "log", "bytes", "nines"]
 NICE = (1.0, 2.0, 5.0, 10.0)
 LOG_TICKS_MOST = 12
 
@@ -44,13 +44,13 @@ class Scale:
         match self.kind:
             case "linear":
                 return value
-            case "log":
+            case "log" | "bytes":
                 return math.log10(max(value, self.low * 1e-3, 1e-300))
             case "nines":
                 return -math.log10(max(1e-12, 1 - value / 100))
 
-    def ticks(self, most: int = 6) -> list[float]:
-        """Round values within, rising."""
+    def ticks(self, most: int = 6, crowd: int = LOG_TICKS_MOST) -> list[float]:
+        """Round values within, rising: at most so many, or of a logarithm about `crowd`."""
         match self.kind:
             case "linear":
                 step = nice_step(self.high - self.low, most)
@@ -58,7 +58,9 @@ class Scale:
                 last = math.floor(self.high / step + 1e-9)
                 return [number * step for number in range(first, last + 1)]
             case "log":
-                return _log_ticks(self.low, self.high)
+                return _log_ticks(self.low, self.high, crowd)
+            case "bytes":
+                return _binary_ticks(self.low, self.high, most)
             case "nines":
                 every = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
                 return [one for one in every if self.low <= one <= self.high]
@@ -71,12 +73,18 @@ def nice_step(width: float, most: int) -> float:
     return next(factor * power for factor in NICE if factor * power >= rough * (1 - 1e-9))
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def _binary_ticks(low: float, high: float, most: int) -> list[float]:
+    first, last = math.ceil(math.log2(low) - 1e-9), math.floor(math.log2(high) + 1e-9)
+    step = max(1, math.ceil((last - first + 1) / max(1, most)))
+    return [2.0**power for power in range(math.ceil(first / step) * step, last + 1, step)]
+
+
+def _log_ticks(low: float, high: float, crowd: int) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
         found = [factor * 10.0**decade for decade in decades for factor in factors]
         within = [one for one in found if low * (1 - 1e-9) <= one <= high * (1 + 1e-9)]
-        if len(within) <= LOG_TICKS_MOST or factors == (1,):
+        if len(within) <= crowd or factors == (1,):
             return within
     raise AssertionError("the last of them returned")
 

@@ -22,7 +22,7 @@ def curve(result: SizeResult) -> str:
     plot = Plot(
         "Misses by size of the cache",
         f"{share(round(result.least_miss, 4))} of the reads miss whatever the size.",
-        Axis("memory for items", Scale(result.bytes[0], result.bytes[-1], "log"), size),
+        Axis("memory for items", Scale(result.bytes[0], result.bytes[-1], "bytes"), size),
         Axis("share of reads that miss", Scale(0, 1), share),
         height=320,
     )

@@ -56,7 +56,7 @@ def _levels(found: Consistency) -> Iterator[str]:
                 f"{one.level}, {one.source}",
                 f"{one.ratio.whole:,}",
                 f"{one.ratio.part:,}",
-                f"{share(one.ratio.share)} ({share(one.ratio.low)} to {share(one.ratio.high)})",
+                f"{share(one.ratio.share)} ({_rough(one.ratio.low)} to {_rough(one.ratio.high)})",
                 milliseconds(one.age.p50_ms) if one.age.count else "–",
                 milliseconds(one.age.max_ms) if one.age.count else "–",
                 f"{one.behind_max}",
@@ -69,6 +69,11 @@ def _levels(found: Consistency) -> Iterator[str]:
             ("level", "reads", "stale", "went backwards", "own writes missed", "beyond the bound", "broke its promise"),
             [(one.level, *(f"{count:,}" for count in _counts(one))) for one in found.levels],
         )
+
+
+def _rough(value: float) -> str:
+    """The end of an interval: two figures say enough."""
+    return share(float(f"{value:.2g}"))
 
 
 def _counts(one: LevelFound) -> tuple[int, ...]:

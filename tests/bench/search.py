@@ -6,7 +6,8 @@ Searches so often (5) with other arrivals each time, each on a stack of its own:
 a search is another one for the next. After each search, on its stack, the confirmed rate is offered again and must
 hold, and 1.3 times it must not. All is in `build/bench/search.json`, written after each search; a call goes on where
 the last one ended (`--new`: from the beginning), and `--one` ends it after one search, which takes two to three
-minutes. The last line is the verdict; exit code 1: not met (or, with `--one`, the search found nothing).
+minutes. A search that other work or a late generator ended is told and not counted: it says nothing of the stack.
+The last line is the verdict; exit code 1: not met (or, with `--one`, the search was not counted or not right).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from loadgen.engine.crew import Progress, processors
 from loadgen.measures import slices
 from loadgen.objective import Objective, parse
 from loadgen.plan import RunPlan, TargetPlan
-from loadgen.probing import LONG_SHARE, Plan
+from loadgen.probing import LONG_SHARE, End, Plan
 from loadgen.searched import SearchResult
 from loadgen.seek import OTHERS_MOST, Pace, Seeker, lag_allowed_ms
 from loadgen.workloads.workload import workload_of
@@ -45,6 +46,7 @@ VOTES = 9
 VOTES_LEAST = 5
 TRIES = 3
 """Runs to get so many votes: seconds that the generator or other work spoiled are none."""
+NOT_COUNTED = (End.DISTURBED.value, End.SPOILED.value)
 WINDOW_S = 1
 WARMUP_S = 1.0
 REST_S = 0.5
@@ -132,7 +134,7 @@ def search(kind: str, backend: str, number: int, ceiling: float | None) -> dict[
 
 
 def _told(found: SearchResult, seconds: float) -> dict[str, Any]:
-    names = ("rate", "above", "low", "high", "end", "binding", "started", "seed")
+    names = ("rate", "above", "low", "high", "end", "says", "binding", "started", "seed")
     probes = [
         (one.phase, round(one.rate, 1), one.verdict, round(one.p99_ms, 2), " ".join(one.windows), one.others_cores)
         for one in found.probes
@@ -161,35 +163,35 @@ def failures_of(one: dict[str, Any]) -> list[str]:
     return failures
 
 
-def before(kind: str, backend: str, times: int) -> list[dict[str, Any]]:
-    """The searches of a measurement that was not ended."""
+def before(kind: str, backend: str, times: int) -> dict[str, Any]:
+    """A measurement that was not ended, or a new one."""
+    new = _asked(kind, backend, times) | {"searches": [], "not_counted": []}
     try:
-        found = json.loads(OUT.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(OUT.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return []
+        return new
     same = all(found.get(name) == value for name, value in _asked(kind, backend, times).items())
-    done: list[dict[str, Any]] = found["searches"] if same else []
-    return done if len(done) < times else []
+    goes_on = same and len(found["searches"]) < times and len(found["not_counted"]) <= times
+    return found if goes_on else new
 
 
 def _asked(kind: str, backend: str, times: int) -> dict[str, Any]:
     return {"target": kind, "backend": backend, "objective": CASES[kind].objective, "times": times}
 
 
-def write(kind: str, backend: str, times: int, searches: list[dict[str, Any]]) -> dict[str, Any]:
+def write(result: dict[str, Any]) -> None:
     """What was found so far, to the file."""
-    rates = [one["rate"] for one in searches]
+    searches = result["searches"]
+    rates = [one["rate"] for one in searches] or [0.0]
     middle = median(rates)
     apart = (max(rates) - min(rates)) / middle if middle else None
     failures = [f"search {number}: {what}" for number, one in enumerate(searches, 1) for what in failures_of(one)]
     if apart is None or apart > APART_MOST:
         failures.append(f"the findings are {apart or 1:.0%} apart, {APART_MOST:.0%} is allowed")
-    whole = len(searches) == times
-    result = _asked(kind, backend, times) | {"median": middle, "apart": apart, "failures": failures}
-    result |= {"met": not failures if whole else None, "searches": searches}
+    whole = len(searches) == result["times"]
+    result |= {"median": middle, "apart": apart, "failures": failures, "met": not failures if whole else None}
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return result
 
 
 def show(result: dict[str, Any]) -> None:
@@ -205,6 +207,8 @@ def show(result: dict[str, Any]) -> None:
         found = f"{one['rate']:,.0f}/s", above, f"{one['low']:,.0f} to {high}", one["binding"]
         table.add_row(str(number), *found, again, beyond, lag, *counts)
     Console(width=180).print(table)
+    for one in result["not_counted"]:
+        print(f"not counted: {one['says']} ({one['disturbed']} of {one['windows']} windows were disturbed)")
     count = f"{len(result['searches'])} of {result['times']} searches"
     print(f"{count}: median {result['median']:,.0f}/s, {result['apart'] or 0:.1%} apart, {APART_MOST:.0%} allowed")
     if result["met"] is None:
@@ -218,15 +222,19 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if not word.startswith("--")]
     kind, backend, count = [*words, *("library", "redis", "5")[len(words) :]]
     times = int(count)
-    searches = [] if "--new" in sys.argv else before(kind, backend, times)
-    while len(searches) < times:
-        ceiling = searches[0]["ceiling"] if searches else None
-        searches.append(search(kind, backend, len(searches), ceiling))
-        result = write(kind, backend, times, searches)
+    if "--new" in sys.argv:
+        OUT.unlink(missing_ok=True)
+    result = before(kind, backend, times)
+    searches, refused = result["searches"], result["not_counted"]
+    while len(searches) < times and len(refused) <= times:
+        found = search(kind, backend, len(searches) + len(refused), searches[0]["ceiling"] if searches else None)
+        (refused if found["end"] in NOT_COUNTED else searches).append(found)
+        write(result)
         if "--one" in sys.argv:
             break
     show(result)
-    sys.exit(bool(failures_of(searches[-1])) if result["met"] is None else not result["met"])
+    good = result["met"] if result["met"] is not None else found["end"] not in NOT_COUNTED and not failures_of(found)
+    sys.exit(not good)
 
 
 if __name__ == "__main__":

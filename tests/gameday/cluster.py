@@ -106,17 +106,20 @@ class Cluster:
             self.pods[name].ready()
 
     def visitor(self, name: str, values: Mapping[str, Any]) -> Pod:
-        """Start one."""
+        """Start one, in place of what there was."""
         found = objects(dict(values), release=RELEASE)
         spec = one("StatefulSet", found, RELEASE)["spec"]["template"]["spec"]
         pod = Pod(Tree(), self.folder / name, spec, {**files_of(found), **self._secrets}, name)
-        self.visitors[name] = pod.start()
+        former, self.visitors = self.visitors, {name: pod.start()}
+        for other in former.values():
+            other.kill()
         return pod
 
     def end_visitors(self) -> None:
         """Kill them."""
-        while self.visitors:
-            self.visitors.popitem()[1].kill()
+        former, self.visitors = self.visitors, {}
+        for other in former.values():
+            other.kill()
 
     def _scale(self) -> None:
         with self._lock:

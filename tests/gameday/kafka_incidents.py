@@ -18,7 +18,6 @@ def _second_release(day: Day) -> None:
     values = day.world.values()
 
     def next_pod() -> None:
-        day.world.cluster.end_visitors()
         day.world.cluster.visitor(next(names), values)
 
     day.undo(day.world.cluster.end_visitors)
@@ -28,13 +27,13 @@ def _second_release(day: Day) -> None:
 
 def _own_group(day: Day) -> None:
     day.first({"page metrics": 'rebalances_total{what="taken"}', "kubectl": "preview-"})
-    day.page.says("two releases with one group: give each its own `kafka_source.group`")
+    day.page.says("give each release its own `config.consumer`, which names the group as well")
     day.memory["end"]()
     values = day.world.values()
-    values["config"]["kafka_source"]["group"] = "preview"
-    day.world.cluster.end_visitors()
+    del values["config"]["kafka_source"]["group"]
+    values["config"]["consumer"] = "preview"
     day.world.cluster.visitor("preview-own", values)
-    day.person("the second release is deployed with a group of its own")
+    day.person("the second release is deployed with a consumer of its own")
 
 
 rebalances = Incident(
@@ -92,6 +91,7 @@ hidden = Incident(
     over=f"max(invalidator_second_looks_oldest_seconds) < 1 and on () {READY}",
     may={
         "InvalidationLagHigh": "what waited is applied late, and 30 s are 1.5 s here",
+        "LeaseExpiredFills": "what is loaded is older than what the log has shown, and is not kept",
         "WritesUnconfirmed": "a commit that waits for longer than the store's time-out is unknown",
         "NoChangeLogTraffic": "writers hang in their commits, and 10 minutes are 30 seconds here",
         **BURN,

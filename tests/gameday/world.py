@@ -114,7 +114,8 @@ class World(Together):
             "source": {"poll": "100ms"},
         }
         if self._second:
-            config["apply"]["window"] = 1000  # the least: else many minutes of changes would be kept for a node
+            # What a busy job writes in a few seconds, and not in minutes: else a node would be behind by hours first.
+            config["apply"] |= {"window": 8000, "batch": 100}
         if self.servers.kafka is not None:
             config["source"]["kind"] = "kafka"
             config["kafka"] = {"bootstrap": [self.servers.kafka.bootstrap]}

@@ -40,6 +40,20 @@ def test_nines_stand_equally_far_apart() -> None:
     assert scale.share(100) == 1.0
 
 
+@given(st.floats(1, 1e9), st.floats(2, 1e6))
+def test_ticks_of_bytes_are_powers_of_two(low: float, factor: float) -> None:
+    ticks = Scale(low, low * factor, "bytes").ticks(8)
+    assert len(ticks) <= 8
+    assert all(math.log2(tick) == int(math.log2(tick)) for tick in ticks)
+    assert all(low * (1 - 1e-6) <= tick <= low * factor * (1 + 1e-6) for tick in ticks)
+
+
+def test_low_picture_has_fewer_ticks() -> None:
+    scale = Scale(0.5, 500, "log")
+    assert scale.ticks() == [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]
+    assert scale.ticks(crowd=7) == [1, 3, 10, 30, 100, 300]
+
+
 def test_what_lies_outside_is_at_the_edge() -> None:
     assert Scale(1, 10, "log").share(0) == 0.0
     assert Scale(1, 10, "log").share(1e9) == 1.0
