@@ -12,6 +12,8 @@ Phase: TypeAlias = Literal["ramp", "bisect", "confirm", "climb"]
 NEVER = float("inf")
 LONG_SHARE = 2 / 3
 """Of the windows of a long probe that must hold."""
+MISSES = 2
+"""So many more long probes of a rate miss than hold before the search ends below it."""
 SPOILED_STEP = 0.75
 """A long probe that the generator spoiled is tried again at this share of its rate."""
 NEAR = 1e-9
@@ -63,8 +65,8 @@ class Plan:
     spoiled_most: int = 3
     disturbed_most: int = 10
     """Times the windows of a probe in which other work is waited for to end."""
-    again_most: int = 3
-    """Times that a refuted rate is asked again because other votes contradict it."""
+    again_most: int = 6
+    """Times that refuted rates are asked again before the search ends."""
     probes_most: int = 60
     lowest: float = 1.0
 

@@ -11,10 +11,10 @@ so a rate is found when it holds over a long time *and* the rate just above does
 system is drained: above its capacity a probe leaves a backlog, and the next one would measure that.
 A short probe is `windows` windows long, the majority counts, and a split one goes on to `windows_most`.
 Of a long one two thirds must hold. Windows that the generator itself spoiled are no votes, nor are those in
-which other work had the processors. What nobody saw disturb it can only make a probe worse, never better: a
-long probe that misses is made again after a rest, and where that one holds a third decides.
-At the end all votes of all probes say between which rates the capacity lies (`evidence.py`); where that reaches
-above the rate that was refuted, other probes contradict it, and it is asked again.
+which other work had the processors. What nobody saw disturb it can only make a probe worse, never better: at
+the end the rate that was refuted is asked again, until it has missed in two long probes more than it held in, or
+holds after all. All votes of all probes say between which rates the capacity lies (`evidence.py`); where that
+reaches above the refuted rate, other probes contradict it, and it is asked once more.
 
 No probe is above `share` of the generator's own ceiling: there the generator would be measured.
 Ideas: mutilate's bisection and step down; guidellm's and hazelcast-simulator's confirmation and drains.
@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from loadgen.evidence import between
 from loadgen.probing import (
     LONG_SHARE,
+    MISSES,
     NEAR,
     NEVER,
     SPOILED_STEP,
@@ -63,10 +64,8 @@ class State:
     votes: tuple[tuple[Window, str], ...] = ()
     spoiled: int = 0
     disturbed: int = 0
-    tries: tuple[bool, ...] = ()
-    """Whether the long probes of this rate held, while that is open."""
     asked_again: int = 0
-    """Times that a refuted rate was, because other votes contradicted it."""
+    """Times that a refuted rate was."""
     log: tuple[Probed, ...] = ()
     end: End | None = None
     missed_by: tuple[tuple[float, str], ...] = ()
@@ -183,10 +182,14 @@ class State:
         return self._to("confirm", self.low)
 
     def _after_long(self, held: bool) -> State:
-        tries = (*self.tries, held)
-        if tries in ((False,), (False, True)):
-            return replace(self, tries=tries)  # asked once more, see the module
-        return replace(self, tries=())._settled(held)
+        good, bad = self._long_probes(self.rate)
+        # It held after it had missed: where both are as many, one more decides.
+        return self if held and good == bad else self._settled(held)
+
+    def _long_probes(self, rate: float) -> tuple[int, int]:
+        """How many of a rate held, and how many missed."""
+        found = [one.verdict for one in self.log if one.rate == rate and one.phase in ("confirm", "climb")]
+        return found.count(Window.HELD), found.count(Window.MISSED)
 
     def _settled(self, held: bool) -> State:
         plan = self.plan
@@ -209,9 +212,10 @@ class State:
         return replace(state, step=step)._to("climb", min(state.confirmed * (1 + step), plan.limit))
 
     def _agreed(self) -> State:
-        """The end, unless what all votes leave open goes on above the rate that was refuted: then it is asked again."""
-        _, high = self._between()
-        if high <= self.refuted * (1 + NEAR) or self.asked_again >= self.plan.again_most:
+        """The end, unless the rate that was refuted has to be asked again; see the module."""
+        good, bad = self._long_probes(self.refuted)
+        sure = bad - good >= MISSES and self._between()[1] <= self.refuted * (1 + NEAR)
+        if sure or self.asked_again >= self.plan.again_most:
             return self._over(End.FOUND)
         state = replace(self, asked_again=self.asked_again + 1, refuted=NEVER, step=self.plan.tolerance / 4)
         return state._to("climb", self.refuted)
@@ -231,7 +235,7 @@ class State:
         return replace(self, plan=plan)._to("confirm", lower)
 
     def _to(self, phase: Phase, rate: float) -> State:
-        return replace(self, phase=phase, rate=rate, tries=())
+        return replace(self, phase=phase, rate=rate)
 
     def _over(self, end: End) -> State:
         return replace(self, end=end)

@@ -132,10 +132,11 @@ class Seeker:
 
     def _judge(self, part: Seconds) -> tuple[Window, str]:
         """How a window ended, and by which clause, or why it says nothing."""
-        if part.invalid:
-            return Window.INVALID, part.invalid
+        # First: where others had the processors a late generator is theirs, and says nothing of what it can do.
         if part.others_cores > self._others_most * processors():
             return Window.DISTURBED, f"other work used {part.others_cores:.1f} processors"
+        if part.invalid:
+            return Window.INVALID, part.invalid
         verdict = self._objective.judge(part.measures(self._objective.measures))
         return (Window.HELD, "") if verdict.holds else (Window.MISSED, verdict.binding)
 

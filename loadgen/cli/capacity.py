@@ -22,6 +22,8 @@ from loadgen.probing import End, Plan
 from loadgen.searched import SearchResult
 from loadgen.seek import OTHERS_MOST, Pace, Seeker
 
+STEP_DOWN = 0.4
+"""Of the tolerance: the first step down where the confirmation misses."""
 START_SHARE = 0.01
 """Of the generator's limit: where a search starts unless told."""
 
@@ -61,7 +63,8 @@ def search(debug: bool, objective: str, metrics_port: int | None, **settings: An
                 watch.say(found.sentence())
                 ceiling = found.ceiling
             start = settings["start"] or max(1.0, START_SHARE * SHARE * ceiling)
-            steps = Plan(start=start, ceiling=ceiling, share=SHARE, tolerance=settings["tolerance"])
+            near = {"tolerance": settings["tolerance"], "step_down": STEP_DOWN * settings["tolerance"]}
+            steps = Plan(start=start, ceiling=ceiling, share=SHARE, **near)
             pace = Pace(settings["window_s"], settings["warmup"], others_most=settings["others_max"])
             bench = stack.enter_context(Bench(plan))
             result = Seeker(bench, plan, wanted, steps, pace, watch.say, watch.tick).search()

@@ -166,8 +166,9 @@ def _search_tiles(search: SearchResult) -> list[tuple[str, str]]:
 
 
 def _left_open(search: SearchResult) -> str:
-    high = f"{search.high:,.0f}" if search.high is not None else "…"
-    return f"{search.low:,.0f} to {high}/s"
+    if search.high is None:
+        return f"all above {search.low:,.0f}/s"
+    return f"{search.low:,.0f} to {search.high:,.0f}/s"
 
 
 def _operations(result: RunResult) -> Iterator[tuple[str, ...]]:
@@ -225,6 +226,8 @@ def _probes(search: SearchResult) -> str:
 
 
 def _knee_caption(search: SearchResult) -> str:
-    above = f" {search.above:,.0f}/s missed it." if search.above is not None else ""
+    if not search.rate:
+        return "No rate was confirmed."
+    above = f"; {search.above:,.0f}/s missed it" if search.above is not None else ", nothing above it was refuted"
     binding = f" The clause that gives way first is {search.binding}." if search.binding else ""
-    return f"{search.rate:,.0f}/s held the objective over the long confirmation;{above}{binding}"
+    return f"{search.rate:,.0f}/s held the objective over the long confirmation{above}.{binding}"

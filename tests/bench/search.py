@@ -38,6 +38,7 @@ from loadgen.workloads.workload import workload_of
 OUT = Path("build/bench/search.json")
 TOLERANCE = 0.1
 """Of a search; at 5 % it takes a quarter longer."""
+STEP_DOWN = 0.4 * TOLERANCE
 APART_MOST = 0.15
 """Of the median, between the lowest and the highest that was found."""
 BEYOND = 1.3
@@ -110,13 +111,12 @@ class Recheck:
         return good, of
 
 
-def search(kind: str, backend: str, number: int, ceiling: float | None) -> dict[str, Any]:
-    """One search, with a seed of its own, and what its finding is held against. `ceiling`: None is measured."""
+def search(kind: str, backend: str, number: int, ceiling: float) -> dict[str, Any]:
+    """One search, with a seed of its own, and what its finding is held against. `ceiling`: the generator's."""
     case, began = CASES[kind], time.monotonic()
     target = replace(case.plan.target, backend=backend)  # type: ignore[arg-type]
     plan, wanted = replace(case.plan, target=target, seed=1 + 1000 * number), parse(case.objective)
-    ceiling = ceiling or calibrate(plan, eased=False).ceiling
-    steps = Plan(start=case.start, ceiling=ceiling, share=SHARE, tolerance=TOLERANCE)
+    steps = Plan(start=case.start, ceiling=ceiling, share=SHARE, tolerance=TOLERANCE, step_down=STEP_DOWN)
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     with Bench(plan) as bench:
         pace = Pace(WINDOW_S, WARMUP_S, REST_S)
@@ -125,7 +125,6 @@ def search(kind: str, backend: str, number: int, ceiling: float | None) -> dict[
         held, beyond = (check.held(share * found.rate) if found.rate else (0, 0) for share in (1.0, BEYOND))
     print(f"{number + 1}: {found.says}", flush=True)
     return _told(found, time.monotonic() - began) | {
-        "ceiling": round(ceiling),
         "held_again": held,
         "held_beyond": beyond,
         "lag_p99_ms": max(check.lag_ms, found.confirmed.lag.p99_ms if found.confirmed else 0.0),
@@ -227,7 +226,10 @@ def main() -> None:
     result = before(kind, backend, times)
     searches, refused = result["searches"], result["not_counted"]
     while len(searches) < times and len(refused) <= times:
-        found = search(kind, backend, len(searches) + len(refused), searches[0]["ceiling"] if searches else None)
+        if "ceiling" not in result:  # kept, also where what follows is cut off
+            result["ceiling"] = round(calibrate(CASES[kind].plan, seconds=1.0, eased=False).ceiling)
+            write(result)
+        found = search(kind, backend, len(searches) + len(refused), result["ceiling"])
         (refused if found["end"] in NOT_COUNTED else searches).append(found)
         write(result)
         if "--one" in sys.argv:

@@ -128,7 +128,8 @@ class Shared(System):
         found = super().run(msgspec.structs.replace(plan, rate=0.999 * self.peak) if busy else plan, tick)
         if not busy:
             return found
-        taken = [msgspec.structs.replace(one, others_cores=1000.0) for one in found.windows]
+        # The generator is late as well, and it is not its fault.
+        taken = [msgspec.structs.replace(one, others_cores=1000.0, invalid="late") for one in found.windows]
         return msgspec.structs.replace(found, windows=taken)
 
 
