@@ -145,7 +145,7 @@ class Core:
             return None
         self.node.learn(layout)
         trusts = trusts_of(self.node, entity)
-        route = way(self.node, layout, self.namespace, entity, self.parts.faces)
+        route = way(self.node, layout, self.namespace, entity, self.parts.faces, lambda: known.tally.note("replica"))
         if route is None:
             return None
         lagging = any(node.asks_replicas for node in self.node.nodes)  # behind what this process wrote, perhaps

@@ -154,23 +154,29 @@ def trusts_of(pool: Pool, entity: Entity) -> Trusts:
     return tuple(node.standing.told(entity.name) for node in pool.nodes) if entity.strong else ()
 
 
-def way(pool: Pool, layout: Layout, namespace: str, entity: Entity, faces: Faces) -> Route | None:
-    """Where the hit path of an entity asks. None: each read has to be thought about (I13)."""
+def way(
+    pool: Pool, layout: Layout, namespace: str, entity: Entity, faces: Faces, told: Callable[[], None]
+) -> Route | None:
+    """Where the hit path of an entity asks. None: each read has to be thought about (I13). `told`: of each item that a
+    replica answered with."""
     if layout.now.slots is not None:
-        return b"", faces.routed(_routes(pool, layout, namespace, entity, faces)), NEVER
+        return b"", faces.routed(_routes(pool, layout, namespace, entity, faces, told)), NEVER
     prefixes = layout.prefixes(namespace, entity.name)
-    return None if entity.strong and len(prefixes) > 1 else _through(pool.first, prefixes[0], entity, faces)
+    return None if entity.strong and len(prefixes) > 1 else _through(pool.first, prefixes[0], entity, faces, told)
 
 
-def _through(node: Node, prefix: bytes, entity: Entity, faces: Faces) -> Route | None:
+def _through(node: Node, prefix: bytes, entity: Entity, faces: Faces, told: Callable[[], None]) -> Route | None:
     """By way of this node. None: what it has may not be served as strong, as far as is known."""
     if not entity.strong:
-        return prefix, node.eventual_get, node.breaker
+        get: Any = node.eventual_get
+        return prefix, get.telling(told) if node.asks_replicas else get, node.breaker
     trust = node.standing.told(entity.name)
     return None if trust is None else (prefix, faces.trusting(node.direct_get, node.standing, trust), node.breaker)
 
 
-def _routes(pool: Pool, layout: Layout, namespace: str, entity: Entity, faces: Faces) -> list[Route | None]:
+def _routes(
+    pool: Pool, layout: Layout, namespace: str, entity: Entity, faces: Faces, told: Callable[[], None]
+) -> list[Route | None]:
     """The route of each slot. None where the steps have to be asked: its node is a stranger, or (I13) an entity that
     is read as strong is moving there."""
     made: dict[tuple[bytes, ...], Route | None] = {}
@@ -179,17 +185,19 @@ def _routes(pool: Pool, layout: Layout, namespace: str, entity: Entity, faces: F
         prefixes = layout.prefixes(namespace, entity.name, slot)
         if prefixes not in made:
             moving = entity.strong and len(prefixes) > 1
-            made[prefixes] = None if moving else _route(pool, owner, prefixes[0], entity, faces)
+            made[prefixes] = None if moving else _route(pool, owner, prefixes[0], entity, faces, told)
         routes.append(made[prefixes])
     return routes
 
 
-def _route(pool: Pool, owner: str, prefix: bytes, entity: Entity, faces: Faces) -> Route | None:
+def _route(
+    pool: Pool, owner: str, prefix: bytes, entity: Entity, faces: Faces, told: Callable[[], None]
+) -> Route | None:
     try:
         node = pool.node(owner)
     except CacheUnavailable:
         return None  # the steps say so, or ask the store
-    return _through(node, prefix, entity, faces)
+    return _through(node, prefix, entity, faces, told)
 
 
 def routed(routes: Sequence[Route | None]) -> Get:

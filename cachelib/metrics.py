@@ -47,6 +47,7 @@ EVENT_HELP: Mapping[str, str] = MappingProxyType(
         "undecodable": "an item of a smaller codec tag, or damaged; it was voided and refilled",
         "later_codec": "an item of a newer program was left alone; the store was asked",
         "too_large": "a value is too large to be kept",
+        "replica": "a replica answered a read by the hit path; with ?replicas=eventual",
         "unreachable": "a node did not answer; the policy decided what happens",
         "server_changed": "another start of the server was met during a read, and the store was asked instead",
         "layout_unread": "the layout could not be read from the store; the old one stays for a moment",

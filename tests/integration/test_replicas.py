@@ -72,6 +72,7 @@ def warm(world: World, cache: Any, entity: Any, masters: list[Any], replicas: li
 
     until(all_by_replicas, "replicas are asked")
     assert world.loads.count == 1
+    assert cache.metrics.values()["leasecache_events_total", entity.name, "replica"] >= len(KEYS)
 
 
 def sizes(servers: list[Any]) -> int:
@@ -90,11 +91,13 @@ def test_eventual_hits_are_the_replicas_and_everything_else_the_masters(
     cache = world.cache(customers)
     warm(world, cache, customers, servers.having("master"), servers.having("slave"))
     asked = gets(servers.having("slave"))
+    counted = cache.metrics.values()["leasecache_events_total", customers.name, "replica"]
     for key in KEYS:
         assert cache.read(customers, key).source == "hit"  # not the hit path
     cache.get_many(customers, KEYS)
     cache.put(customers, 1, OTHER)
     assert gets(servers.having("slave")) == asked
+    assert cache.metrics.values()["leasecache_events_total", customers.name, "replica"] == counted
 
 
 def test_a_strong_read_never_asks_a_replica(world: World, servers: RedisClusterServers) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from copy import copy
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from redis.exceptions import ResponseError
@@ -23,6 +24,7 @@ from cachelib.overlap import to_its_end
 from cachelib.proof import Seen
 
 T = TypeVar("T")
+Told: TypeAlias = Callable[[], None]
 OPTION = "replicas"
 LOOK_S = 1.0
 """A replica is asked so often whether it is in step with its master."""
@@ -163,6 +165,10 @@ class Replicas:
             await replica.shard.close()
 
 
+def _unheard() -> None:
+    """Nobody wants to know."""
+
+
 class EventualGet:
     """`Backend.get` by way of a replica, for threads. `master_of`: whose replicas have a name; None: not known yet."""
 
@@ -170,6 +176,13 @@ class EventualGet:
         self, replicas: Replicas, master_of: Callable[[Name], str | None], get: Callable[[Name], bytes | None]
     ) -> None:
         self._replicas, self._master_of, self._get = replicas, master_of, get
+        self._told: Told = _unheard
+
+    def telling(self, told: Told) -> Self:
+        """The same, for somebody who wants to be told of each item that came from a replica."""
+        other = copy(self)
+        other._told = told
+        return other
 
     def __call__(self, name: Name) -> bytes | None:
         """The bytes that a replica has for `name`, or its master."""
@@ -183,6 +196,8 @@ class EventualGet:
                     self._replicas.refused(replica, error)
                 else:
                     if replica.in_step:  # a connection that was just made has told
+                        if raw is not None:
+                            self._told()
                         return raw
         return self._get(name)
 
@@ -197,6 +212,13 @@ class AsyncEventualGet:
         get: Callable[[Name], Awaitable[bytes | None]],
     ) -> None:
         self._replicas, self._master_of, self._get = replicas, master_of, get
+        self._told: Told = _unheard
+
+    def telling(self, told: Told) -> Self:
+        """See `EventualGet.telling`."""
+        other = copy(self)
+        other._told = told
+        return other
 
     async def __call__(self, name: Name) -> bytes | None:
         """See `EventualGet`."""
@@ -210,5 +232,7 @@ class AsyncEventualGet:
                     self._replicas.refused(replica, error)
                 else:
                     if replica.in_step:
+                        if raw is not None:
+                            self._told()
                         return raw
         return await self._get(name)
