@@ -42,9 +42,12 @@ STEP_DOWN = 0.4 * TOLERANCE
 APART_MOST = 0.15
 """Of the median, between the lowest and the highest that was found."""
 BEYOND = 1.3
+MORE = 1_600_000.0
+"""Offered to find the generator's ceiling, operations a second: more than it does, so that one run is enough."""
 VOTES = 9
-"""Windows of the two runs that hold a finding against the stack."""
+"""Windows of the run that offers again what was found."""
 VOTES_LEAST = 5
+"""So many of them at least; and of the run beyond it, where nothing is near its bound."""
 TRIES = 3
 """Runs to get so many votes: seconds that the generator or other work spoiled are none."""
 NOT_COUNTED = (End.DISTURBED.value, End.SPOILED.value)
@@ -65,7 +68,7 @@ class Case:
 CASES = {
     "library": Case(
         "get.p99<50ms & stale.ratio<5% & vis.p99<1s & errors<0.1% & achieved>=0.95*offered",
-        2000.0,
+        4000.0,
         RunPlan(
             workload=replace(workload_of("ycsb-b"), keys=3000),
             target=TargetPlan(
@@ -90,19 +93,20 @@ class Recheck:
 
     def __init__(self, bench: Bench, plan: RunPlan, wanted: Objective) -> None:
         self._bench, self._wanted = bench, wanted
-        length = {"seconds": float(VOTES * WINDOW_S), "warmup_s": WARMUP_S}
-        self._plan = replace(plan, lag_p99_ms_max=lag_allowed_ms(plan, wanted), **length)
+        self._plan = replace(plan, lag_p99_ms_max=lag_allowed_ms(plan, wanted), warmup_s=WARMUP_S)
         self.lag_ms = 0.0
         """The generator's, p99, of the worst run that counted."""
 
-    def held(self, rate: float) -> tuple[int, int]:
+    def held(self, rate: float, votes: int) -> tuple[int, int]:
         """Of how many windows that say something the objective held, and how many there were."""
         good = of = 0
         for attempt in range(TRIES):
             time.sleep(2 * REST_S)
-            run = self._bench.run(replace(self._plan, rate=rate, seed=90 + attempt))
+            run = self._bench.run(
+                replace(self._plan, rate=rate, seconds=float(votes * WINDOW_S), seed=self._plan.seed + 900 + attempt)
+            )
             most = OTHERS_MOST * processors()
-            parts = [one for one in slices(run, VOTES) if not one.invalid and one.others_cores <= most]
+            parts = [one for one in slices(run, votes) if not one.invalid and one.others_cores <= most]
             good += sum(self._wanted.judge(one.measures(self._wanted.measures)).holds for one in parts)
             of += len(parts)
             if of >= VOTES_LEAST:
@@ -122,7 +126,9 @@ def search(kind: str, backend: str, number: int, ceiling: float) -> dict[str, An
         pace = Pace(WINDOW_S, WARMUP_S, REST_S)
         found = Seeker(bench, plan, wanted, steps, pace, lambda line: say(f"  {line}"), quiet).search()
         check = Recheck(bench, plan, wanted)
-        held, beyond = (check.held(share * found.rate) if found.rate else (0, 0) for share in (1.0, BEYOND))
+        held = beyond = (0, 0)
+        if found.rate:
+            held, beyond = check.held(found.rate, VOTES), check.held(BEYOND * found.rate, VOTES_LEAST)
     print(f"{number + 1}: {found.says}", flush=True)
     return _told(found, time.monotonic() - began) | {
         "held_again": held,
@@ -227,7 +233,7 @@ def main() -> None:
     searches, refused = result["searches"], result["not_counted"]
     while len(searches) < times and len(refused) <= times:
         if "ceiling" not in result:  # kept, also where what follows is cut off
-            result["ceiling"] = round(calibrate(CASES[kind].plan, seconds=1.0, eased=False).ceiling)
+            result["ceiling"] = round(calibrate(CASES[kind].plan, seconds=1.0, more=MORE, eased=False).ceiling)
             write(result)
         found = search(kind, backend, len(searches) + len(refused), result["ceiling"])
         (refused if found["end"] in NOT_COUNTED else searches).append(found)
