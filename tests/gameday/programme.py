@@ -7,9 +7,10 @@ from tests.gameday.client_incidents import CLIENTS
 from tests.gameday.kafka_incidents import KAFKA
 from tests.gameday.node_incidents import behind
 from tests.gameday.shared_incidents import SHARED, burn
+from tests.gameday.store_incidents import STORE
 
 # The objective's windows are hours: what spends it is the last in its world.
-ALL = (*incidents.ALL, *KAFKA, *(one for one in (*SHARED, *CLIENTS) if one is not burn), burn, behind)
+ALL = (*incidents.ALONE, *STORE, *KAFKA, *(one for one in (*SHARED, *CLIENTS) if one is not burn), burn, behind)
 SHORT = incidents.SHORT
 
 NOT_CAUSED = {

@@ -54,6 +54,7 @@ def _make_things_happen(world: World) -> None:
     """
     assert world.servers.kafka is not None
     world.load(herd=6, sql_rate=10)
+    world.herd_elsewhere(6)
     with closing(KafkaProducer, bootstrap_servers=world.servers.kafka.bootstrap, acks="all") as producer:
         producer.send(RELAYED, b"\x00poison", key=b"?").get(20)
     with world.servers.connect() as connection:

@@ -172,6 +172,12 @@ class World(Together):
                 stderr=log,
             )
 
+    def herd_elsewhere(self, readers: int) -> None:
+        """Another process whose readers want the same board: those of one process join each other, and hold no leases
+        against each other."""
+        self.load("other", herd=readers, board_changes=False, read_rate=5, write_rate=0, sql_rate=0)
+        self.start_app("other")
+
     def stop_app(self, app: str = SHOP) -> None:
         """End it; nothing where it does not run."""
         process = self._apps.pop(app, None)
