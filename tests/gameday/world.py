@@ -58,7 +58,7 @@ class World(Together):
         self._pending_max, self._long, self._every = pending_max, long, every
         self._more, self._second = more, second
         self._usual = {**LOAD, **(load or {})}
-        self._rates: dict[str, Any] = {}
+        self._rates: dict[str, dict[str, Any]] = {}
         self.stack = ExitStack()
         self.cache = servers.cache
         self._apps: dict[str, subprocess.Popen[bytes]] = {}
@@ -146,8 +146,7 @@ class World(Together):
 
     def load(self, app: str = SHOP, **rates: Any) -> None:
         """What an application does from now on; the rest as always."""
-        if app == SHOP:
-            self._rates = rates
+        self._rates[app] = rates
         port = self._ports.setdefault(app, free_port())
         it = {"store": self.servers.url_for(APP), "cache": self.cache.url, "port": port, **self._usual, **rates}
         control = self._control(app)
@@ -210,12 +209,14 @@ class World(Together):
 
     def agrees(self, wait_s: float = 30.0) -> None:
         """Nobody writes for a moment, and the cache serves what the store has; and it stays so."""
-        rates = self._rates
-        self.load(write_rate=0, sql_rate=0)
+        before = dict(self._rates)
+        for app, rates in before.items():
+            self.load(app, **{**({} if app == SHOP else rates), "write_rate": 0, "sql_rate": 0})
         time.sleep(1.0)
         until(lambda: not self.stale(), wait_s)
         assert not self.stale()
-        self.load(**rates)  # the alert must end though the load goes on
+        for app, rates in before.items():
+            self.load(app, **rates)  # the alert must end though the load goes on
 
 
 def warm_up(servers: Servers, folder: Path) -> None:
