@@ -191,7 +191,7 @@ def write(result: dict[str, Any]) -> None:
     middle = median(rates)
     apart = (max(rates) - min(rates)) / middle if middle else None
     failures = [f"search {number}: {what}" for number, one in enumerate(searches, 1) for what in failures_of(one)]
-    if apart is None or apart > APART_MOST:
+    if searches and (apart is None or apart > APART_MOST):
         failures.append(f"the findings are {apart or 1:.0%} apart, {APART_MOST:.0%} is allowed")
     whole = len(searches) == result["times"]
     result |= {"median": middle, "apart": apart, "failures": failures, "met": not failures if whole else None}
