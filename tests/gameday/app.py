@@ -86,7 +86,7 @@ class App:
 
     def _hot_reader(self, until: float) -> None:
         while time.monotonic() < until:
-            self._cache.get(boards, 1)
+            self._cache.get(boards, random.randint(1, self.now["boards"]))
             time.sleep(0.05)
 
     def _write(self) -> None:

@@ -113,7 +113,7 @@ undecodable = Incident(
 
 def _short_leases(day: Day) -> None:
     for app in ("app", "other"):
-        day.world.load(app, herd=6, board_changes=False, write_rate=2, sql_rate=2)
+        day.world.load(app, herd=6, boards=12, board_changes=False, write_rate=2, sql_rate=2)
         day.world.stop_app(app)
         day.world.start_app(app, SHOP_HOLD="50ms", SHOP_BOARD_TTL="1s")
     day.undo(day.world.stop_app, "other")
