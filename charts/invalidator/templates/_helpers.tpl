@@ -240,13 +240,20 @@ spec:
       env:
         - name: POD_NAME
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
-        {{- if and $daemon (eq $values.kind "StatefulSet") }}
-        {{- if eq (include "invalidator.source" .root) "kafka" }}
+        {{- if $daemon }}
+        {{- $kafka := eq (include "invalidator.source" .root) "kafka" }}
+        {{- $named := eq $values.kind "StatefulSet" }}
+        {{- if and $kafka $named }}
         - name: INVALIDATOR_KAFKA_SOURCE__INSTANCE # static membership: a restart moves no partitions
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
-        {{- else if not $values.config.consumer }}
+        {{- end }}
+        {{- if $values.config.consumer }}
+        {{- else if and $named (not $kafka) }}
         - name: INVALIDATOR_CONSUMER # each daemon of the outbox has a position of its own
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
+        {{- else }}
+        - name: INVALIDATOR_CONSUMER # names the group and the positions on the nodes: two releases must not share them
+          value: {{ include "invalidator.fullname" .root | quote }}
         {{- end }}
         {{- end }}
         {{- with $values.extraEnv }}
