@@ -108,14 +108,17 @@ class Call:
 
     async def join(self, name: Name, ms: int) -> Landing:
         """See `Port.join`."""
+        if self.lead(name):
+            return None
         until = time.monotonic() + self._at_most(ms)
-        while not self.lead(name):  # and again, where one ended without a result
+        while True:
             landing = await self._world.flights.join(name, max(0.0, until - time.monotonic()))
             if self._until is not None:
                 self._in_time("another call's load")
             if landing is not None or until - time.monotonic() < 0.001:  # a clock's last step is not waited for
                 return landing
-        return None
+            if self.lead(name):  # that one ended without a result
+                return None
 
     async def wait(self, name: Name, ms: int) -> None:
         """See `Port.wait`."""
@@ -133,6 +136,8 @@ class Call:
 
     def take_off(self, name: Name) -> None:
         """See `Port.take_off`."""
+        if name in self._flights:
+            return
         flight = self._world.flights.take_off(name)
         if flight is not None:
             self._flights[name] = flight
