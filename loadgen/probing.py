@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, TypeAlias
 
 from cachelib.errors import ConfigError
 
-Phase: TypeAlias = Literal["ramp", "bisect", "confirm", "climb"]
+Phase: TypeAlias = Literal["ramp", "bisect", "confirm", "climb", "again"]
+LONG: tuple[Phase, ...] = ("confirm", "climb", "again")
+"""Phases whose probes are `confirm_times` as long."""
 NEVER = float("inf")
 LONG_SHARE = 2 / 3
 """Of the windows of a long probe that must hold."""
+CLEAR = 0.8
+"""Of those of one above what was confirmed."""
 MISSES = 2
 """So many more long probes of a rate miss than hold before the search ends below it."""
+HOLDS = 2
+"""So many long probes in a row hold at the rate that is found."""
 SPOILED_STEP = 0.75
 """A long probe that the generator spoiled is tried again at this share of its rate."""
 NEAR = 1e-9
@@ -65,8 +72,12 @@ class Plan:
     spoiled_most: int = 3
     disturbed_most: int = 10
     """Times the windows of a probe in which other work is waited for to end."""
-    again_most: int = 6
+    again_most: int = 3
     """Times that refuted rates are asked again before the search ends."""
+    quick: bool = False
+    """Fewer probes near the knee, and a rate further below it: for tolerances from a tenth on."""
+    lower_most: int = 8
+    """Steps down, for a rate that held once and not again, before the search ends."""
     probes_most: int = 60
     lowest: float = 1.0
 
@@ -86,6 +97,16 @@ class Plan:
         """The highest rate that may be asked for."""
         return self.share * self.ceiling
 
+    @property
+    def near(self) -> float:
+        """How near to each other what holds and what misses come, as a share."""
+        return self.tolerance if self.quick else self.tolerance / 2
+
+    @property
+    def clear(self) -> float:
+        """Of the windows of the last two long probes of the rate that is found, so many hold."""
+        return 0.85 if self.quick else 0.75
+
 
 @dataclass(frozen=True, slots=True)
 class Drain:
@@ -103,7 +124,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The end. The capacity is at least `rate` and below `above`, operations a second."""
+    """The end: `rate` held in two long probes in a row, `above` was refuted; between them the system is at its knee.
+
+    Operations a second. Where the search did not end with `FOUND` or `GENERATOR`, `rate` held once at most.
+    """
 
     end: End
     rate: float
@@ -115,7 +139,7 @@ class Finding:
 
     @property
     def found(self) -> bool:
-        """A confirmed rate, with a refuted one just above it."""
+        """A rate that held again, with a refuted one above it."""
         return self.end is End.FOUND
 
 
@@ -133,3 +157,11 @@ class Probed:
     spoiled: int
     binding: str
     verdict: Window
+
+
+def without_aftermath(windows: Sequence[tuple[Window, str]]) -> list[tuple[Window, str]]:
+    """What misses after a window in which other work had the processors may be the backlog that it left: no vote."""
+    kinds = [kind for kind, _ in windows]
+    first = kinds.index(Window.DISTURBED) if Window.DISTURBED in kinds else len(kinds)
+    after = [(Window.DISTURBED, "") if kind is Window.MISSED else (kind, why) for kind, why in windows[first:]]
+    return [*windows[:first], *after]

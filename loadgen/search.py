@@ -3,18 +3,22 @@
 It asks for probes and is told how they ended; `loadgen.seek` makes them. The order of its questions:
 
     ramp     times `growth` from `start` until a rate misses, or down by it until one holds
-    bisect   between the highest rate that held and the lowest that missed, until they are `tolerance` apart
+    bisect   between the highest rate that held and the lowest that missed, until they are `near` each other
     confirm  the rate that is left, at `confirm_times` the length; where it misses, steps down of 2, 4, 8 … %
-    climb    what was confirmed, and half the tolerance more: that must miss, else up again
+    climb    the lowest that missed, or what was confirmed and half the tolerance more: that must miss, else up again
+    again    what was confirmed, after all of that: it must hold in two long probes in a row, else steps down of 2 %
 
-so a rate is found when it holds over a long time *and* the rate just above does not. Before each probe the
+so a rate is found when it holds over a long time, holds again later, *and* a rate above does not; between the two the
+system is at its knee, where each probe ends as chance will. Before each probe the
 system is drained: above its capacity a probe leaves a backlog, and the next one would measure that.
 A short probe is `windows` windows long, the majority counts, and a split one goes on to `windows_most`.
-Of a long one two thirds must hold. Windows that the generator itself spoiled are no votes, nor are those in
-which other work had the processors. What nobody saw disturb it can only make a probe worse, never better: at
-the end the rate that was refuted is asked again, until it has missed in two long probes more than it held in, or
-holds after all. All votes of all probes say between which rates the capacity lies (`evidence.py`); where that
-reaches above the refuted rate, other probes contradict it, and it is asked once more.
+Of a long one two thirds must hold, of one above what was confirmed more (`CLEAR`), and of the last two of what is
+found together `clear`: the highest of many rates at the knee would be the luckiest. Windows that the generator
+itself spoiled are no votes, nor are those in which other work had the processors, nor what misses right after them.
+What nobody saw disturb it can only make a probe worse, never better: a rate that was refuted is asked again, until
+it has missed in two long probes more than it held in, or holds after all. All votes of all probes say between which
+rates the capacity lies (`evidence.py`); where that reaches above the refuted rate, other probes contradict it, and
+it is asked once more.
 
 No probe is above `share` of the generator's own ceiling: there the generator would be measured.
 Ideas: mutilate's bisection and step down; guidellm's and hazelcast-simulator's confirmation and drains.
@@ -28,6 +32,9 @@ from dataclasses import dataclass, replace
 
 from loadgen.evidence import between
 from loadgen.probing import (
+    CLEAR,
+    HOLDS,
+    LONG,
     LONG_SHARE,
     MISSES,
     NEAR,
@@ -42,6 +49,7 @@ from loadgen.probing import (
     Probe,
     Probed,
     Window,
+    without_aftermath,
 )
 
 
@@ -66,6 +74,10 @@ class State:
     disturbed: int = 0
     asked_again: int = 0
     """Times that a refuted rate was."""
+    lowered: int = 0
+    """Times that a rate held once and not again."""
+    ending: End = End.FOUND
+    """How the search ends once its rate has held again."""
     log: tuple[Probed, ...] = ()
     end: End | None = None
     missed_by: tuple[tuple[float, str], ...] = ()
@@ -91,6 +103,7 @@ class State:
 
     def probed(self, windows: Sequence[tuple[Window, str]]) -> State:
         """How each window of the probe ended, with the clause that missed it."""
+        windows = without_aftermath(windows)
         valid = tuple(one for one in windows if one[0] in (Window.HELD, Window.MISSED))
         disturbed = self.disturbed + sum(1 for one, _ in windows if one is Window.DISTURBED)
         spoiled = self.spoiled + sum(1 for one, _ in windows if one is Window.INVALID)
@@ -107,7 +120,7 @@ class State:
 
     @property
     def _long(self) -> bool:
-        return self.phase in ("confirm", "climb")
+        return self.phase in LONG
 
     def _least(self) -> int:
         return self.plan.windows * (self.plan.confirm_times if self._long else 1)
@@ -124,7 +137,8 @@ class State:
         if self._long:
             if len(self.votes) < self._least():
                 return None
-            return Window.HELD if held >= LONG_SHARE * len(self.votes) else Window.MISSED
+            share = CLEAR if self.phase == "climb" else LONG_SHARE
+            return Window.HELD if held >= share * len(self.votes) else Window.MISSED
         if len(self.votes) < self._least():
             return None
         if abs(held - missed) < 2 and len(self.votes) < self.plan.windows_most:
@@ -177,18 +191,20 @@ class State:
             if self.low >= plan.limit * (1 - NEAR):
                 return self._to("confirm", self.low)
             return self._to("ramp", min(self.low * plan.growth, plan.limit))
-        if self.high > self.low * (1 + plan.tolerance):
+        if self.high > self.low * (1 + plan.near + NEAR):
             return self._to("bisect", (self.low * self.high) ** 0.5)
         return self._to("confirm", self.low)
 
     def _after_long(self, held: bool) -> State:
-        good, bad = self._long_probes(self.rate)
+        if self.phase == "again":
+            return self._after_again(held)
+        good, bad = self._looks(self.rate)
         # It held after it had missed: where both are as many, one more decides.
         return self if held and good == bad else self._settled(held)
 
-    def _long_probes(self, rate: float) -> tuple[int, int]:
-        """How many of a rate held, and how many missed."""
-        found = [one.verdict for one in self.log if one.rate == rate and one.phase in ("confirm", "climb")]
+    def _looks(self, rate: float) -> tuple[int, int]:
+        """How many long probes of a rate held, and how many missed."""
+        found = [one.verdict for one in self._longs(rate)]
         return found.count(Window.HELD), found.count(Window.MISSED)
 
     def _settled(self, held: bool) -> State:
@@ -203,22 +219,57 @@ class State:
             lower = self.rate * (1 - min(step, 0.5))
             state = replace(state, step=step)
             return state._over(End.NOTHING_HOLDS) if lower < plan.lowest else state._to("confirm", lower)
-        if state.refuted <= state.confirmed * (1 + plan.tolerance / 2 + NEAR):
+        if state.refuted <= state.confirmed * (1 + plan.near + NEAR):
             return state._agreed()
         if state.refuted < NEVER:  # a long step either way: what lies between
             return replace(state, step=0.0)._to("climb", (state.confirmed * state.refuted) ** 0.5)
         if state.confirmed >= plan.limit * (1 - NEAR):
-            return state._over(End.GENERATOR)
-        return replace(state, step=step)._to("climb", min(state.confirmed * (1 + step), plan.limit))
+            return state._once_more(End.GENERATOR)
+        # What missed in a short probe is the likeliest to miss.
+        near = state.confirmed < state.high <= state.confirmed * (1 + step + NEAR)
+        higher = state.high if near else state.confirmed * (1 + step)
+        return replace(state, step=step)._to("climb", min(higher, plan.limit))
 
     def _agreed(self) -> State:
-        """The end, unless the rate that was refuted has to be asked again; see the module."""
-        good, bad = self._long_probes(self.refuted)
-        sure = bad - good >= MISSES and self._between()[1] <= self.refuted * (1 + NEAR)
+        """The end is near, unless the rate that was refuted has to be asked again; see the module."""
+        good, bad = self._looks(self.refuted)
+        contradicted = self._between()[1] > self.refuted * (1 + NEAR) and not (self.plan.quick and self.asked_again)
+        sure = bad - good >= MISSES and not contradicted
         if sure or self.asked_again >= self.plan.again_most:
-            return self._over(End.FOUND)
+            return self._once_more(End.FOUND)
         state = replace(self, asked_again=self.asked_again + 1, refuted=NEVER, step=self.plan.tolerance / 4)
         return state._to("climb", self.refuted)
+
+    # --- what was confirmed has to hold again --------------------------------------------------
+
+    def _once_more(self, end: End) -> State:
+        state, last = replace(self, ending=end), self._longs(self.confirmed)[-HOLDS:]
+        if len(last) < HOLDS or any(one.verdict is not Window.HELD for one in last):
+            return state._to("again", self.confirmed)
+        held, missed = sum(one.held for one in last), sum(one.missed for one in last)
+        return state._over(end) if held >= self.plan.clear * (held + missed) else state._lower()
+
+    def _longs(self, rate: float) -> list[Probed]:
+        return [one for one in self.log if one.rate == rate and one.phase in LONG]
+
+    def _after_again(self, held: bool) -> State:
+        if held:
+            return replace(self, confirmed=self.rate)._once_more(self.ending)
+        missed = self._looks(self.rate)[1]
+        # Once may be other work that nobody saw: what holds twice in a row after it is as good.
+        return self if missed < MISSES else self._lower()
+
+    def _lower(self) -> State:
+        """A rate that held once and not again: the next one below it, so many times, until one holds in a row."""
+        lower = self.rate * (1 - self.plan.step_down)
+        # What held for long already has to hold once more only.
+        known = [one.rate for one in self.log if one.phase in LONG and lower <= one.rate < self.rate]
+        state = replace(self, confirmed=0.0, lowered=self.lowered + 1)
+        if state.lowered > self.plan.lower_most or lower < self.plan.lowest:
+            return state._over(End.UNSETTLED)
+        return state._to(
+            "again", max((rate for rate in known if self._longs(rate)[-1].verdict is Window.HELD), default=lower)
+        )
 
     def _between(self) -> tuple[float, float]:
         weight = 1 / self.plan.windows  # windows of one short probe share its luck: together they are one vote
@@ -226,8 +277,10 @@ class State:
 
     def _spoiled(self) -> State:
         """With this target the generator reaches less than its ceiling: what held below is all that can be known."""
+        if self.phase == "again":
+            return replace(self, ending=End.GENERATOR)._lower()
         if self.confirmed:
-            return self._over(End.GENERATOR)
+            return self._once_more(End.GENERATOR)
         lower = self.rate * SPOILED_STEP if self._long else self.low
         if lower < self.plan.lowest or len(self.log) >= self.plan.probes_most:
             return self._over(End.SPOILED)

@@ -17,7 +17,7 @@ class ProbeLine(msgspec.Struct, frozen=True, kw_only=True):
     """One probe. Latency is of all operations, from the intended start; shares are from 0 to 1."""
 
     phase: str
-    """ramp, bisect, confirm or climb."""
+    """ramp, bisect, confirm, climb or again."""
     rate: float
     """Operations a second that were offered."""
     seconds: float
@@ -44,7 +44,7 @@ class ProbeLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One search. The capacity is at least `rate` and below `above`, operations a second."""
+    """One search. `rate` held in two long probes in a row, `above` was refuted: between them is the knee."""
 
     format: str = SEARCH_SCHEMA
     label: str

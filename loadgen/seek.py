@@ -21,7 +21,7 @@ from loadgen.histogram import Histogram
 from loadgen.measures import OF_THE_RUN, Seconds, slices
 from loadgen.objective import Kind, Objective, kind_of, shown
 from loadgen.plan import RunPlan
-from loadgen.probing import Drain, End, Finding, Plan, Probe, Window
+from loadgen.probing import LONG, Drain, End, Finding, Plan, Probe, Window
 from loadgen.result import RunResult, config_hash
 from loadgen.search import State, begin
 from loadgen.searched import ProbeLine, SearchResult
@@ -84,7 +84,7 @@ class Seeker:
         self._tick = tick
         self._probes: list[ProbeLine] = []
         self._runs: dict[str, RunResult] = {}
-        """The last long run that held, and the last that missed."""
+        """The last long run that held, and the last that missed of a rate that had not held."""
         self._undecided: list[RunResult] = []
         self._doubted = False
         """The probe under way was made again, see `_doubt`."""
@@ -123,7 +123,7 @@ class Seeker:
             # A vote that went on ended with a short run: the record keeps the long one.
             longest = max(self._undecided, key=lambda one: one.seconds)
             self._undecided = []
-            if probe.phase in ("confirm", "climb"):
+            if probe.phase in LONG and not (probe.phase == "again" and verdict == Window.MISSED.value):
                 self._runs[verdict] = longest
         self._say(_told(self._probes[-1], [why for window, why in found if window in NO_VOTES]))
         if any(window is Window.DISTURBED for window, _ in votes):
@@ -208,7 +208,7 @@ def sentence(found: Finding) -> str:
     rate, above = f"{found.rate:,.0f}/s", f"{found.above:,.0f}/s"
     match found.end:
         case End.FOUND:
-            return f"{rate} holds, {above} does not: {found.binding} gives way first."
+            return f"{rate} holds, twice over a long time; {above} does not: {found.binding} gives way first."
         case End.GENERATOR:
             return f"{rate} holds, and this generator may offer no more: use more processes or another machine."
         case End.NOTHING_HOLDS:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from math import log
+from statistics import mean, median
 
 import pytest
 
 from cachelib.errors import ConfigError
-from loadgen.probing import Drain, End, Finding, Plan, Probe, Window
+from loadgen.probing import LONG, LONG_SHARE, Drain, End, Finding, Plan, Probe, Window
 from loadgen.search import State, begin
 
 SEEDS = range(100)
@@ -23,14 +24,16 @@ PLAN = Plan(start=100, ceiling=1_000_000)
 class Queue:
     """One server with exponential times: p99 is service * ln 100 / (1 - load). Over it, a backlog that drains slowly.
 
-    `noise`: of each window's p99, log-normal. `blips`: windows that miss for no reason. `metastable`: once it was
-    overloaded it does only so much, until it has rested. `bursts`: how often, a second, other work begins that takes
-    most of the machine for some seconds; of so much of it (`seen`) the search is told.
+    `noise`: of each window's p99, log-normal; `luck`: of each probe's, shared by its windows.
+    `blips`: windows that miss for no reason. `metastable`: once it was overloaded it does only so much, until it has
+    rested. `bursts`: how often, a second, other work begins that takes most of the machine for some seconds; of so
+    much of it (`seen`) the search is told.
     """
 
     capacity: float
     seed: int = 0
     noise: float = 0.0
+    luck: float = 0.0
     blips: float = 0.0
     spoils: float = 0.0
     metastable: float = 1.0
@@ -46,7 +49,7 @@ class Queue:
         # The service time with which p99 is the bound at exactly the capacity, its load being 0.8 there.
         self.service_ms = self.bound_ms * 0.2 / log(100)
         self.peak = self.capacity / 0.8
-        self.burst_s, self.burst_seen = 0, False
+        self.burst_s, self.burst_seen, self.lucky = 0, False, 1.0
 
     def others(self) -> bool:
         """A second has passed: whether other work had the machine in it."""
@@ -58,6 +61,8 @@ class Queue:
 
     def rest(self) -> bool:
         self.others()
+        if self.luck:
+            self.lucky = self.random.lognormvariate(0, self.luck)
         self.backlog = max(0.0, self.backlog - self.peak)
         self.tired = max(0, self.tired - 1)
         return self.backlog == 0 and self.tired == 0
@@ -78,7 +83,7 @@ class Queue:
             self.backlog = min(max(0.0, self.backlog + rate - peak), 5 * self.peak)  # clients give up after a while
             self.tired = 3
             return Window.MISSED, CLAUSE
-        p99_ms = self.service_ms * log(100) / (1 - rate / peak) * self.random.lognormvariate(0, self.noise)
+        p99_ms = self.service_ms * log(100) / (1 - rate / peak) * self.random.lognormvariate(0, self.noise) * self.lucky
         return (Window.HELD, "") if p99_ms < self.bound_ms else (Window.MISSED, CLAUSE)
 
 
@@ -118,10 +123,49 @@ def test_known_capacity_is_found_within_5_percent_in_100_seeds(kind: str) -> Non
         system = Queue(capacity, seed, **KINDS[kind])
         found, state = search(system)
         assert found.end is End.FOUND, (seed, found, state.log)
-        assert found.rate < found.above <= found.rate * 1.05
+        assert found.rate < found.above <= found.rate * 1.10
         worst = max(worst, off(found, system))
         assert off(found, system) <= 0.05, (seed, capacity, found, state.log)
     assert worst > 0  # no seed is given the answer
+
+
+KNEES = {
+    "each window by itself": {"noise": 0.16},
+    "windows of a probe share their luck": {"noise": 0.12, "luck": 0.10},
+}
+"""Soft ones: from 0.97 to 0.03 of the windows hold over 15 % of the rate, as on the real stack."""
+
+
+def _at_the_knee(kind: str, seed: int) -> tuple[float, float]:
+    """What one search finds, of the rate at which half of the windows hold; how often that holds for long again."""
+    system = Queue(5000, seed, **KNEES[kind])
+    start = 5000 * random.Random(seed).uniform(0.35, 0.95)
+    found, _ = search(system, Plan(start=start, ceiling=1_000_000, tolerance=0.1, step_down=0.04, quick=True))
+    assert found.end is End.FOUND
+    again = 0
+    for _ in range(10):
+        system.rest()
+        held = [system.window(found.rate)[0] for _ in range(9)].count(Window.HELD)
+        again += held >= LONG_SHARE * 9
+    return found.rate / 5000, again / 10
+
+
+@pytest.mark.parametrize("kind", KNEES)
+def test_rate_found_at_a_soft_knee_holds_again_and_is_found_again(kind: str) -> None:
+    rates, again = zip(*(_at_the_knee(kind, seed) for seed in SEEDS), strict=True)
+    assert mean(again) >= 0.85
+    assert min(rates) >= 0.87
+    assert sum(rate >= 0.9 for rate in rates) >= 95
+    assert max(rates) <= 1.02
+    for five in (rates[at : at + 5] for at in range(0, len(rates), 5)):
+        assert max(five) - min(five) <= 0.15 * median(five), five
+
+
+def test_without_holding_again_the_luckiest_rate_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant: what asking again at the end is there for."""
+    monkeypatch.setattr(State, "_once_more", State._over)
+    kind = "windows of a probe share their luck"
+    assert mean(_at_the_knee(kind, seed)[1] for seed in SEEDS) < 0.8
 
 
 def test_clause_that_binds_is_named_although_blips_missed_another() -> None:
@@ -141,7 +185,7 @@ def test_without_drains_hysteresis_would_spoil_the_answer() -> None:
 def test_confirmed_rate_was_held_three_times_as_long() -> None:
     system = Queue(5000, noise=0.05)
     _, state = search(system)
-    last = [line for line in state.log if line.phase in ("confirm", "climb")]
+    last = [line for line in state.log if line.phase in LONG]
     held = [line for line in last if line.verdict is Window.HELD]
     missed = [line for line in last if line.verdict is Window.MISSED]
     assert min(line.held + line.missed for line in (*held, *missed)) >= 3 * PLAN.windows
@@ -164,21 +208,58 @@ def test_confirmation_that_misses_steps_down() -> None:
 
 
 def test_rate_that_was_refuted_has_to_miss_twice() -> None:
-    state = _answer(_answer(_confirming(1000), 1000, Window.MISSED), 980, Window.HELD)
-    state = _answer(state, 1000, Window.MISSED)
+    state = _answer(_agreed_on_980(), 980, Window.HELD)
     found = _ask(state)
     assert isinstance(found, Finding)
     assert (found.end, found.rate, found.above) == (End.FOUND, pytest.approx(980), 1000)
 
 
-@pytest.mark.parametrize(("third", "rate"), [(Window.HELD, 1025), (Window.MISSED, 1000)])
+def _agreed_on_980() -> State:
+    state = _answer(_answer(_confirming(1000), 1000, Window.MISSED), 980, Window.HELD)
+    return _answer(state, 1000, Window.MISSED)
+
+
+def test_confirmed_rate_that_misses_once_has_to_hold_twice_in_a_row() -> None:
+    state = _answer(_agreed_on_980(), 980, Window.MISSED)
+    state = _answer(_answer(state, 980, Window.HELD), 980, Window.HELD)
+    found = _ask(state)
+    assert isinstance(found, Finding)
+    assert (found.end, found.rate, found.above) == (End.FOUND, pytest.approx(980), 1000)
+
+
+def test_confirmed_rate_that_does_not_hold_again_steps_down_until_one_holds_twice() -> None:
+    state = _answer(_answer(_agreed_on_980(), 980, Window.MISSED), 980, Window.MISSED)
+    lower = 980 * 0.98
+    state = _answer(_answer(state, lower, Window.HELD), lower, Window.HELD)
+    found = _ask(state)
+    assert isinstance(found, Finding)
+    assert (found.end, found.rate, found.above) == (End.FOUND, pytest.approx(lower), 1000)
+
+
+def test_rate_that_never_holds_again_ends_the_search_without_one() -> None:
+    state = _agreed_on_980()
+    while isinstance(ask := _ask(state), Probe):
+        assert ask.phase == "again"
+        state = _answer(state, ask.rate, Window.MISSED)
+    assert isinstance(ask, Finding)
+    assert (ask.end, ask.rate) == (End.UNSETTLED, 0)
+    assert state.lowered == PLAN.lower_most + 1
+
+
+def test_what_misses_right_after_other_work_may_be_its_backlog_and_is_no_vote() -> None:
+    held, missed, disturbed = (Window.HELD, ""), (Window.MISSED, CLAUSE), (Window.DISTURBED, "")
+    state = begin(PLAN).drained(clean=True).probed([missed, disturbed, missed, held])
+    assert state.votes == (missed, held)
+
+
+@pytest.mark.parametrize(("third", "rate"), [(Window.HELD, 1021.9), (Window.MISSED, 1000)])
 def test_rate_that_holds_after_it_had_missed_is_asked_a_third_time(third: Window, rate: float) -> None:
     state = _answer(_answer(_confirming(1000), 1000, Window.MISSED), 980, Window.HELD)
     for verdict in (Window.HELD, third):
         state = _answer(state, 1000, verdict)
     ask = _ask(state)  # up from there, or again: twice missed and once held is not sure yet
     assert isinstance(ask, Probe)
-    assert ask.rate == pytest.approx(rate)
+    assert ask.rate == pytest.approx(rate, rel=1e-4)
 
 
 def test_windows_in_which_others_had_the_machine_are_no_votes() -> None:
@@ -304,7 +385,7 @@ def test_generator_that_is_late_over_a_long_time_only_says_less() -> None:
         if isinstance(ask, Drain):
             state = state.drained(system.rest())
             continue
-        system.long = ask.phase in ("confirm", "climb")
+        system.long = ask.phase in LONG
         state = state.probed([system.window(ask.rate) for _ in range(ask.windows)])
     assert state.ask.end is End.GENERATOR
     assert 1500 <= state.ask.rate <= 2000
