@@ -248,12 +248,12 @@ spec:
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
         {{- end }}
         {{- if $values.config.consumer }}
-        {{- else if and $named (not $kafka) }}
-        - name: INVALIDATOR_CONSUMER # each daemon of the outbox has a position of its own
-          valueFrom: {fieldRef: {fieldPath: metadata.name}}
-        {{- else }}
+        {{- else if $kafka }}
         - name: INVALIDATOR_CONSUMER # names the group and the positions on the nodes: two releases must not share them
           value: {{ include "invalidator.fullname" .root | quote }}
+        {{- else if $named }}
+        - name: INVALIDATOR_CONSUMER # each daemon of the outbox has a position of its own
+          valueFrom: {fieldRef: {fieldPath: metadata.name}}
         {{- end }}
         {{- end }}
         {{- with $values.extraEnv }}
