@@ -72,7 +72,7 @@ class Plan:
     spoiled_most: int = 3
     disturbed_most: int = 10
     """Times the windows of a probe in which other work is waited for to end."""
-    again_most: int = 3
+    again_most: int = 5
     """Times that refuted rates are asked again before the search ends."""
     quick: bool = False
     """Fewer probes near the knee, and a rate further below it: for tolerances from a tenth on."""
