@@ -128,7 +128,8 @@ def _cut_sessions(day: Day) -> None:
 
 
 def _let_sessions_be(day: Day) -> None:
-    day.first({"invalidator check": None, "page metrics": "source_errors_total [1-9]", "kubectl": "terminat"})
+    lost = "terminat|closed the connection|the connection is lost"  # as far as the store's reason still got through
+    day.first({"invalidator check": None, "page metrics": "source_errors_total [1-9]", "kubectl": lost})
     day.page.says("the daemon needs nothing")
     day.memory["end"]()
     day.person("the watchdog is told to let them be")
