@@ -45,6 +45,7 @@ class Overview:
             "healthy": service.healthy(),
             "problems": self._problems(),
             "store_error": service.store_error,
+            "last_store_error": service.past_error,
             "store": identity,
             "generation": generation,
             "read": dict(service.positions),

@@ -65,7 +65,7 @@ class Service:
         self.rules = rules
         self._told = rules.names
         self.log = log
-        self.store_error = ""
+        self.store_error = self.past_error = ""
         self._store = store
         self._source = source
         self._roster = Roster(nodes, reach)
@@ -232,7 +232,7 @@ class Service:
         self.metrics.source_errors.inc()
         if not self.store_error:
             self.log.error("the store does not answer", error=str(error))
-        self.store_error = str(error)
+        self.store_error = self.past_error = str(error)
         return self.settings.apply.retry_max_s
 
     # --- chores ------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ class BlockingDriver:
 
         with listening(connection):
             return any(True for _ in connection.notifies(timeout=timeout_s, stop_after=1))
+        return False
 
     def watch_progress(self, connection: Any, overdue: Callable[[], bool] | None) -> None:
         """See `Driver.watch_progress`."""

@@ -1,9 +1,12 @@
-"""psycopg's connections, with a bound on the silence of the server.
+"""psycopg's connections, with a bound on the silence of the server, and an ear for why it ends a session.
 
 A server that is stopped, or cut off behind a firewall that drops everything, says nothing: its kernel may go on
 acknowledging, so neither TCP's timeouts nor `statement_timeout` (which the server itself keeps) end the wait. Here the
 client does: psycopg resumes its protocol generator ten times a second, and the generator is one that looks at the
 clock. What was asked then may have been done or not, so the connection is closed: a commit ends as `CommitUnknown`.
+
+A server that ends a session says why, at once. Where nothing is asked just then (`notifies`) that is nobody's answer:
+libpq hands it on as a notice, and whatever is asked next finds a closed connection and no reason. So it is kept.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import psycopg
+from psycopg.errors import Diagnostic
 
 
 class NoAnswer(psycopg.OperationalError):
@@ -23,10 +27,36 @@ class NoAnswer(psycopg.OperationalError):
     """See `sql_errors.hangs`."""
 
 
+class SessionEnded(psycopg.OperationalError):
+    """The server has ended the session, and said why before anything was asked."""
+
+
+class LastWords:
+    """Why the server ends the session, if it has said so by itself."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    def hear(self, told: Diagnostic) -> None:
+        """A notice. A server that crashes, or stops at once, ends all sessions with no more than a warning (57P0…).
+
+        What is wanted of it is taken now: libpq frees it.
+        """
+        if told.severity_nonlocalized in ("FATAL", "PANIC") or (told.sqlstate or "").startswith("57P"):
+            self._said = told.message_primary or ""
+
+    def instead_of(self, error: psycopg.OperationalError) -> psycopg.OperationalError:
+        """What is to be raised in place of an error that says no more than that the connection is gone."""
+        if not self._said or error.sqlstate is not None or isinstance(error, NoAnswer):
+            return error
+        return SessionEnded(f"{self._said} ({str(error).splitlines()[0]})")
+
+
 class Bounded(Protocol):
     """What the two have in common."""
 
     answer_s: float | None
+    last_words: LastWords
     pgconn: psycopg.pq.abc.PGconn
 
 
@@ -35,9 +65,20 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     answer_s: float | None = None
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.last_words = LastWords()
+        self.add_notice_handler(self.last_words.hear)
+
+    def cursor(self, *arguments: Any, **named: Any) -> Any:
+        """See `psycopg.Connection.cursor`."""
+        with telling_why(self):
+            return super().cursor(*arguments, **named)
+
     def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **named: Any) -> Any:
         """See `psycopg.Connection.wait`."""
-        return super().wait(heard_from(self, gen), *arguments, **named)
+        with telling_why(self):
+            return super().wait(heard_from(self, gen), *arguments, **named)
 
 
 class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
@@ -45,9 +86,20 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
 
     answer_s: float | None = None
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.last_words = LastWords()
+        self.add_notice_handler(self.last_words.hear)
+
+    def cursor(self, *arguments: Any, **named: Any) -> Any:
+        """See `psycopg.AsyncConnection.cursor`."""
+        with telling_why(self):
+            return super().cursor(*arguments, **named)
+
     async def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **named: Any) -> Any:
         """See `psycopg.AsyncConnection.wait`."""
-        return await super().wait(heard_from(self, gen), *arguments, **named)
+        with telling_why(self):
+            return await super().wait(heard_from(self, gen), *arguments, **named)
 
 
 def connecting(answer_s: float) -> Callable[[Any, Any, Any, dict[str, Any]], Any]:
@@ -92,10 +144,30 @@ def heard_from(connection: Bounded, gen: Generator[Any, Any, Any]) -> Generator[
 
 
 @contextmanager
+def telling_why(connection: Bounded) -> Iterator[None]:
+    """An error of a connection that is gone says why it went, where the server had told."""
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if connection.pgconn.status == psycopg.pq.ConnStatus.OK:
+            raise  # of what was asked, or a time that is up
+        better = connection.last_words.instead_of(error)
+        if better is error:
+            raise
+        raise better from error
+
+
+@contextmanager
 def listening(connection: Any) -> Iterator[None]:
-    """The server is to be silent for a while, until it has something to tell."""
+    """The server is to be silent for a while, until it has something to tell.
+
+    If it ends the session meanwhile the next statement says so, and SQLAlchemy, which does not see this wait, knows.
+    """
     before, connection.answer_s = connection.answer_s, None
     try:
         yield
+    except psycopg.OperationalError:
+        if connection.pgconn.status == psycopg.pq.ConnStatus.OK:
+            raise
     finally:
         connection.answer_s = before

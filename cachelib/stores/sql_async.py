@@ -59,6 +59,7 @@ class AwaitingDriver:
         async def wait() -> bool:
             with listening(connection):
                 return bool([None async for _ in connection.notifies(timeout=timeout_s, stop_after=1)])
+            return False
 
         return await_only(wait())
 

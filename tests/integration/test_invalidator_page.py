@@ -21,6 +21,7 @@ GOOD: dict[str, Any] = {
     "healthy": True,
     "problems": [],
     "store_error": "",
+    "last_store_error": "",
     "store": "pg-7312-1-16384",
     "generation": 0,
     "read": {"shop.public.orders-0": "00000000000000012345@abc"},

@@ -61,6 +61,8 @@ def test_problems_are_sentences() -> None:
     world.store.broken = False
     world.go()
     assert status(world)["problems"] == []
+    assert status(world)["store_error"] == ""
+    assert status(world)["last_store_error"] == "the store is down"
     assert status(world)["nodes"]["b"]["last_error"] == "the node is down"
 
 
