@@ -127,6 +127,16 @@ class Day:
             wanted = next((show for part, show in (shows or {}).items() if command.startswith(part)), "")
             self.run(filled_in(command, **own), wanted=wanted)
 
+    def calm(self) -> None:
+        """Wait until nothing fires or waits any more: then the incident begins. Raises `FalseAlarm`."""
+        watch = self.watch
+
+        def settled() -> bool:
+            return bool(watch.fired) or (watch.looked and not watch.states)  # a false alarm needs no further wait
+
+        self.until(settled, "nothing fires before anything is broken", END_S)
+        watch.begin()
+
     def turn_to(self, alert: str) -> None:
         """Open another alert's page."""
         self.page = Page(alert)
@@ -171,28 +181,29 @@ def play_together(incidents: Sequence[Incident], servers: Servers, folder: Path)
     folder.mkdir(parents=True)
     second = servers.add_node() if any(one.second for one in incidents) else ""
     with World(servers, folder, long=servers.factor * LONGER, every=OFTEN, load=CALM_LOAD, second=second) as world:
-        for incident in incidents:
-            yield _played(incident, world)
+        for number, incident in enumerate(incidents):
+            yield _played(incident, world, after_another=number > 0)
 
 
-def _played(incident: Incident, world: World) -> Result:
+def _played(incident: Incident, world: World, *, after_another: bool = False) -> Result:
     servers = world.servers
-    with Watch(world.prometheus) as watch, ExitStack() as stack:
-        day = Day(world, watch, incident, stack)
+    with Watch(world.prometheus, after_another) as watch:
         over_s, failed = None, ""
         try:
-            time.sleep(CALM_S)
-            day.until(lambda: watch.looked and not watch.states, "nothing fires before anything is broken", END_S)
-            watch.begin()
-            incident.breaks(day)
-            _fires(day)
-            incident.mends(day)
-            over_s = _ends(day)
-            _others(day)
+            with ExitStack() as stack:
+                day = Day(world, watch, incident, stack)
+                time.sleep(CALM_S)
+                day.calm()
+                incident.breaks(day)
+                _fires(day)
+                incident.mends(day)
+                over_s = _ends(day)
+            world.load()
+            _settles(day)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told in the report
             failed = f"{type(error).__name__}: {error}"
             watch.note("world", "MISSED", failed[:SAID_MAX])
-    world.load()
+            world.load()
     return Result(incident, servers.backend, servers.factor, watch.lines, watch.fired, over_s, failed)
 
 
@@ -213,13 +224,19 @@ def _ends(day: Day) -> float:
     day.happened("every row that is cached is as in the store")
     ours = set(day.incident.alerts)
     day.until(lambda: not ours & day.watch.states.keys(), f"{', '.join(sorted(ours))} ends", END_S)
-    time.sleep(AFTER_S)
-    # What waits is given its time: it may fire still, and would be one too many.
-    day.until(lambda: not day.watch.states.keys() - day.incident.may.keys(), "no other alert waits", END_S)
     return over_s
 
 
-def _others(day: Day) -> None:
+def _settles(day: Day) -> None:
+    """What waits is given its time, also after everything is as it was before: it may fire still, and be one too many,
+    here or in the next one's calm."""
+    time.sleep(AFTER_S)
+    day.until(lambda: not _waits(day), "no other alert waits", END_S)
     wrong = day.watch.fired.keys() - {*day.incident.alerts} - day.incident.may.keys()
     if wrong:
         raise Missed(f"fired as well, and should not have: {', '.join(sorted(wrong))}")
+
+
+def _waits(day: Day) -> set[str]:
+    """What is not settled: alerts that wait, and those that may not even fire."""
+    return {name for name, state in day.watch.states.items() if state == "pending" or name not in day.incident.may}

@@ -23,14 +23,23 @@ class Line:
     said: str = ""
 
 
+class FalseAlarm(AssertionError):
+    """An alert fired though nothing was broken."""
+
+
 @dataclass
 class Watch:
-    """`with Watch(prometheus) as watch:`; all times are real seconds."""
+    """`with Watch(prometheus) as watch:`; all times are real seconds.
+
+    `after_another`: there was an incident before this one in the same world, so what fires already at the first look is
+    what that has left behind. It is forgotten, but only as it is: whatever begins to fire later counts.
+    """
 
     prometheus: PrometheusServer
+    after_another: bool = False
     lines: list[Line] = field(default_factory=list)
     fired: dict[str, float] = field(default_factory=dict)
-    """Alert to when it fired first, since the incident began."""
+    """Alert to when it began to fire, since the incident began; of those that the first look forgives, nothing."""
     states: dict[str, str] = field(default_factory=dict)
     """Alerts that are pending or firing now."""
 
@@ -46,9 +55,11 @@ class Watch:
         return time.monotonic() - self.began
 
     def begin(self) -> None:
-        """The incident begins now."""
-        self.fired.clear()  # what an incident before this one has left behind, and is over
+        """The incident begins now; perhaps once more, where it needs a calm of its own. Raises `FalseAlarm`."""
         shift = self.now()
+        if self.fired:
+            told = ", ".join(f"{name} ({shift - at:.1f} s ago)" for name, at in sorted(self.fired.items()))
+            raise FalseAlarm(f"fired in the calm, before anything was broken: {told}")
         self.began += shift
         for line in self.lines:
             line.at_s -= shift
@@ -70,7 +81,7 @@ class Watch:
             for name, state in states.items():
                 if self.states.get(name) != state:
                     self.note("alert", f"{name} {state}")
-                    if state == "firing":
+                    if state == "firing" and (self.looked or not self.after_another):
                         self.fired.setdefault(name, self.now())
             for name in self.states.keys() - states.keys():
                 self.note("alert", f"{name} over")
