@@ -16,7 +16,6 @@ from tests.gameday import shop
 from tests.servers.connect import Debezium
 from tests.servers.kafka import KafkaServer
 from tests.servers.memcached import MemcachedServer
-from tests.servers.ports import HOST
 from tests.servers.postgresql import USER, PostgresServer
 from tests.servers.process import Server, ServerFailed
 from tests.servers.proxy import FaultyProxy
@@ -49,13 +48,13 @@ class Servers(Together):
     database: str = ""
     postgres: PostgresServer = field(init=False)
     cache: RedisServer | MemcachedServer = field(init=False)
-    second: RedisServer = field(init=False)
+    second: RedisServer | MemcachedServer = field(init=False)
     network: FaultyProxy = field(init=False)
 
     def _start(self) -> None:
         self.postgres = self.stack.enter_context(PostgresServer())
         # One for all: a node that the daemon does not know, with a log that has begun, would be voided by right.
-        self.cache = self.stack.enter_context(RedisServer() if self.backend == "redis" else MemcachedServer())
+        self.cache = self.stack.enter_context(self._node())
         self.database = self.postgres.create_database("shop")
         with self.connect() as connection, SqlStore(self.store_url) as store:
             for statement in shop.SCHEMA:
@@ -92,11 +91,14 @@ class Servers(Together):
             return topic in admin.list_topics()
 
     def add_node(self) -> str:
-        """A second Redis, behind a network that may become slow; its URL."""
-        self.second = self.stack.enter_context(RedisServer())
+        """A second node, behind a network that may become slow or end; its URL."""
+        self.second = self.stack.enter_context(self._node())
         self.network = FaultyProxy(self.second.port)
         self.stack.callback(self.network.close)
-        return f"redis://{HOST}:{self.network.port}/0"
+        return self.second.url.replace(f":{self.second.port}", f":{self.network.port}")
+
+    def _node(self) -> RedisServer | MemcachedServer:
+        return RedisServer() if self.backend == "redis" else MemcachedServer()
 
     @property
     def store_url(self) -> str:

@@ -1,4 +1,7 @@
-"""Incidents of the store: a key that all want and that is slow to load, and a session that holds up the others."""
+"""Incidents of the store: a key that all want and that is slow to load, and a session that holds up the others.
+
+Leases are the node's, so the herd is another one on each backend; and who waits for the store waits for its leases.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import psycopg
 
 from tests.gameday.day import Day, Incident
 from tests.gameday.incidents import BURN
+from tests.gameday.shared_incidents import COLD, ROLLOUT
 
 
 def _herd(day: Day) -> None:
     day.world.load(herd=3, sql_rate=3)
     day.world.herd_elsewhere(3)
+    day.undo(day.world.stop_app, "other")
     day.happened("readers of two processes want one board all the time; it takes 150 ms, and changes 3 times a second")
 
 
@@ -21,6 +26,7 @@ def _stale_ttl(day: Day) -> None:
     day.world.deploy(SHOP_STALE_TTL="1m")
     day.world.stop_app("other")
     day.world.start_app("other", SHOP_STALE_TTL="1m")
+    day.undo(day.world.deploy)
     day.person("the application and the daemon are deployed with stale_ttl on the board")
 
 
@@ -36,16 +42,19 @@ herd = Incident(
     ' / sum(rate(leasecache_reads_total{entity=~"boards.*"}[5s])))[15s:1s]) < 0.01',
     may={
         "LeaseExpiredFills": "the key changes while it is loaded",
-        "ConsumersDown": "the only daemon is deployed anew, and 2 minutes are 6 seconds here",
+        "ConsumersDown": ROLLOUT,
         "StalenessBudgetBurnFast": "where the herd leaves the daemon no processor, changes do take over a second",
+        "StalenessBudgetBurnSlow": "the same, over days",
+        **COLD,
     },
+    shares=True,
 )
 
 
 def _lock(day: Day) -> None:
     day.world.load(deadline="500ms", wide=0.3)
     connection = psycopg.connect(day.servers.postgres.dsn(day.servers.database))
-    day.world.stack.callback(connection.close)
+    day.undo(connection.close)
     connection.execute("lock table customers in access exclusive mode")
     day.happened("a migration holds a lock on customers and does not end: whatever asks the store waits")
 
@@ -71,7 +80,8 @@ slow = Incident(
     mends=_end_session,
     over='(sum(rate(leasecache_reads_total{source="error"}[5s])) or vector(0)) < 0.001'
     " * sum(rate(leasecache_reads_total[5s]))",
-    may={"LeaseContention": "who waits for the store waits for its leases", **BURN},
+    may={"LeaseContention": "who waits for the store waits for its leases", **BURN, **COLD},
+    shares=True,
 )
 
 STORE = (herd, slow)

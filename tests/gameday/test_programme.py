@@ -19,6 +19,11 @@ def test_what_may_fire_as_well_are_alerts() -> None:
         assert set(incident.may) <= ALERTS, incident.name
 
 
+def test_incidents_are_played_on_both_backends() -> None:
+    one_alone = {incident.name for incident in ALL if set(incident.backends) != {"redis", "memcached"}}
+    assert one_alone == {"cache restarted with old data"}  # memcached keeps nothing
+
+
 def test_names_are_unique_and_nothing_that_needs_kafka_shares_a_world_without() -> None:
     assert len({incident.name for incident in ALL}) == len(ALL)
     assert not [incident.name for incident in ALL if incident.shares and incident.needs_kafka]
