@@ -91,6 +91,7 @@ class Cache:
         self.metrics = Metrics(listener)
         self._store = store
         world = ThreadWorld()
+        self._flights = world.flights
         self._pool = Pool(places, DirectBackend, breaker, world)
         parts = Parts(
             pool=self._pool,
@@ -147,6 +148,11 @@ class Cache:
                             return copy.value
                         stamp = lane.shelf.stamp
                     if not lane.breaker.failed:
+                        if lane.under_way and deadline is None and self._flights.young(lane.name(key), began):
+                            other = run_now(lane.joined(key, self._flights, began))
+                            if other is None:
+                                other = self._read(entity, key_of(entity, key, named), consistency, deadline)
+                            return other.value if other.found else default
                         try:
                             raw = lane.get(lane.name(key))
                         except CacheUnavailable:

@@ -115,7 +115,7 @@ async def commit(core: Core, tx: OpenTransaction, writes: Writes | None = None) 
     except BaseException:  # cancelled in the middle of it: nobody knows how it ended, and nobody may wait
         call.note("commit_unknown")
         _leave_behind(core, call, _revoking(steps))
-        _drop_copies(core, steps)
+        _forget(core, steps)
         raise
     writes.done()
     version = max((change.version or 0 for change in changes), default=0)
@@ -208,7 +208,7 @@ async def _tell(core: Core, call: Call, steps: Sequence[_Step], version: Version
         _leave_behind(core, call, steps)
         raise
     finally:
-        _drop_copies(core, steps)
+        _forget(core, steps)
     for step, told in zip(steps, answered, strict=True):
         step.known.tally.add(WRITES, "outcome", "confirmed" if told else "unconfirmed")
     writes.confirmed(step.effect for step, told in zip(steps, answered, strict=True) if told)
@@ -252,13 +252,13 @@ async def _after_unknown(core: Core, call: Call, steps: Sequence[_Step]) -> None
     try:
         await _settle_all(core, call, _revoking(steps))
     finally:
-        _drop_copies(core, steps)
+        _forget(core, steps)
 
 
-def _drop_copies(core: Core, steps: Sequence[_Step]) -> None:
-    """After the item was told, or a reader could take the old value from it once more."""
+def _forget(core: Core, steps: Sequence[_Step]) -> None:
+    """What this process had found of these keys, see `Core.forget`."""
     for step in steps:
-        core.near.drop(step.known.entity, step.effect.text)
+        core.forget(step.known.entity, step.effect.text)
 
 
 def _revoking(steps: Sequence[_Step]) -> list[_Step]:

@@ -255,8 +255,20 @@ class Core:
         view = await self.layout.leased()
         for name in self.names(view, entity, entity.text(key)):
             await self.node.execute(name, Revoke(entity.lives.stale_ttl_ms))
-        self.near.drop(entity, entity.text(key))
+        self.forget(entity, entity.text(key))
         known.tally.note("invalidated")
+
+    def forget(self, entity: Entity, text: bytes) -> None:
+        """A key was changed here, and its item has been told: what this process found before is shown to nobody who
+        comes from now on. Not earlier, or a reader could find the same once more.
+
+        A flight that takes off later looks, or begins to load, after the change.
+        """
+        self.near.drop(entity, text)
+        flights, view = self.parts.world.flights, self.layout.view
+        if flights.under_way and view is not None:
+            for name in self.names(view, entity, text):
+                flights.forget(name)
 
     async def clear(self, entities: Iterable[Entity] | None) -> None:
         """New epochs for these entities (None: for all keys); returns when they are current."""

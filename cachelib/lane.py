@@ -7,7 +7,7 @@ empty and `get` finds the way by the key's slot; it answers None where the steps
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from zlib import crc32
@@ -22,7 +22,7 @@ from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS, Copy, Shelf
 from cachelib.layout import Layout
 from cachelib.metrics import HIT_SAMPLE, READS, Tally
-from cachelib.model import Kind
+from cachelib.model import Kind, Name
 from cachelib.nodes import Node, now_ms
 from cachelib.pool import Pool
 from cachelib.port import Found
@@ -55,8 +55,8 @@ class Lane:
     """See the module."""
 
     __slots__ = (
-        *("breaker", "comparer", "entity", "flights", "get", "hit", "local", "name", "near"),
-        *("packer", "plain", "prefix", "render", "shelf", "shows_stale", "skew_ms", "tally", "trusts", "value"),
+        *("breaker", "comparer", "entity", "flights", "get", "hit", "local", "name", "near", "packer", "plain"),
+        *("prefix", "render", "shelf", "shows_stale", "skew_ms", "tally", "trusts", "under_way", "value"),
     )
 
     def __init__(self, entity: Entity, route: Route, tally: Tally, shelf: Shelf | None, trusts: Trusts = ()) -> None:
@@ -64,6 +64,8 @@ class Lane:
         self.plain: ReadPlan | None = None
         self.flights: Flights | None = None
         """See `joins`; None where a read has to be thought about."""
+        self.under_way: Collection[Name] = ()
+        """Theirs; nothing where there are none."""
         self.shows_stale = False
         self.prefix, self.get, self.breaker = route
         self.trusts = trusts
@@ -103,7 +105,7 @@ class Lane:
         thought about. `plain`: how each read of this lane is planned, but for its key."""
         self.plain, self.shows_stale = plain, plain.shows_stale
         if self.prefix:  # in a pool the name is not known here
-            self.flights = flights
+            self.flights, self.under_way = flights, flights.under_way
 
     async def joined(self, key: Key, flights: Flights, began: float) -> Found | None:
         """What another call of this process finds, as the steps would take it; None: ask them."""

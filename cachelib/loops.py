@@ -34,25 +34,29 @@ class LoopFlights:
     """See `Flights`."""
 
     def __init__(self) -> None:
-        self._flights: dict[Name, asyncio.Future[Landing]] = {}
+        self.under_way: dict[Name, asyncio.Future[Landing]] = {}
 
     def take_off(self, name: Name) -> asyncio.Future[Landing] | None:
         """See `Flights.take_off`."""
-        if name in self._flights:
+        if name in self.under_way:
             return None
-        flight = self._flights[name] = asyncio.get_running_loop().create_future()
+        flight = self.under_way[name] = asyncio.get_running_loop().create_future()
         return flight
 
     def land(self, name: Name, flight: Any, landing: Landing) -> None:
         """See `Flights.land`."""
-        if self._flights.get(name) is flight:
-            del self._flights[name]
+        if self.under_way.get(name) is flight:
+            del self.under_way[name]
         if not flight.done():
             flight.set_result(landing)
 
+    def forget(self, name: Name) -> None:
+        """See `Flights.forget`."""
+        self.under_way.pop(name, None)
+
     async def join(self, name: Name, timeout_s: float) -> Landing:
         """See `Flights.join`."""
-        flight = self._flights.get(name)
+        flight = self.under_way.get(name)
         if flight is None:
             return None
         done, _ = await asyncio.wait([flight], timeout=timeout_s)
@@ -60,7 +64,7 @@ class LoopFlights:
 
     async def wait(self, name: Name, timeout_s: float) -> None:
         """See `Flights.wait`."""
-        flight = self._flights.get(name)
+        flight = self.under_way.get(name)
         if flight is None:
             await asyncio.sleep(timeout_s)
         else:

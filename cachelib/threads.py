@@ -15,9 +15,9 @@ from typing import Any
 
 from cachelib.backends.base import Backend, Batch, Overlapping, Results
 from cachelib.drivers import run_now
+from cachelib.flights import ThreadFlights
 from cachelib.model import Answer, Name, Op, RowChange
 from cachelib.overlap import side_by_side
-from cachelib.port import Landing
 from cachelib.proof import Seen
 from cachelib.stores.base import AsyncLoader, Loaded, Store, StoreTransaction
 
@@ -63,71 +63,6 @@ class ThreadGate:
     def leave(self) -> None:
         """See `Gate.leave`."""
         self._free.put(None)
-
-
-class ThreadFlight:
-    """One load under way. `landed`: set when it has landed; made by the first who waits for that."""
-
-    __slots__ = ("landed", "landing")
-
-    def __init__(self) -> None:
-        self.landed: threading.Event | None = None
-        self.landing: Landing = None
-
-
-class ThreadFlights:
-    """See `Flights`."""
-
-    def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._flights: dict[Name, ThreadFlight] = {}
-
-    def take_off(self, name: Name) -> ThreadFlight | None:
-        """See `Flights.take_off`."""
-        if self._pid != os.getpid():  # the parent's flights never land here
-            self._reset()
-        with self._lock:
-            if name in self._flights:
-                return None
-            flight = self._flights[name] = ThreadFlight()
-            return flight
-
-    def land(self, name: Name, flight: Any, landing: Landing) -> None:
-        """See `Flights.land`."""
-        flight.landing = landing
-        with self._lock:  # who joins makes the event under it, so either sees the other
-            if self._flights.get(name) is flight:
-                del self._flights[name]
-        if flight.landed is not None:
-            flight.landed.set()
-
-    async def join(self, name: Name, timeout_s: float) -> Landing:
-        """See `Flights.join`."""
-        flight = self._under_way(name)
-        return flight.landing if flight is not None and self._landed(name, flight).wait(timeout_s) else None
-
-    async def wait(self, name: Name, timeout_s: float) -> None:
-        """See `Flights.wait`."""
-        flight = self._under_way(name)
-        if flight is None:
-            time.sleep(timeout_s)
-        else:
-            self._landed(name, flight).wait(timeout_s)
-
-    def _landed(self, name: Name, flight: ThreadFlight) -> threading.Event:
-        with self._lock:
-            if flight.landed is None:
-                flight.landed = threading.Event()
-                if self._flights.get(name) is not flight:  # it has landed meanwhile
-                    flight.landed.set()
-            return flight.landed
-
-    def _under_way(self, name: Name) -> ThreadFlight | None:
-        return self._flights.get(name) if self._pid == os.getpid() else None
 
 
 def in_thread(call: Coroutine[Any, Any, None]) -> threading.Thread:

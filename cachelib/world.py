@@ -7,7 +7,7 @@ the core to its end in the calling thread; `loops.py` has the one of an asyncio 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Hashable, Sequence
 from typing import Any, Protocol
 
 from cachelib.model import Name, Op
@@ -31,11 +31,18 @@ class Flights(Protocol):
     polling.
     """
 
+    @property
+    def under_way(self) -> Collection[Name]:
+        """What may be joined. One object always, so that to look whether there is anything takes no call."""
+
     def take_off(self, name: Name) -> Hashable | None:
         """Begin a flight; None where one is under way already (its lease ended under a slow load)."""
 
     def land(self, name: Name, flight: Hashable, landing: Landing) -> None:
         """End the flight that `take_off` began; its waiters get `landing`."""
+
+    def forget(self, name: Name) -> None:
+        """Nobody joins the flight for `name` any more, as this process has changed it; who has joined it goes on."""
 
     async def join(self, name: Name, timeout_s: float) -> Landing:
         """How the flight for `name` lands; None where there is none, or when the time is up."""

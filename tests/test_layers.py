@@ -31,7 +31,20 @@ LAYERS: list[set[str]] = [
     # Handed to the faces: the core never imports them.
     {"envelope", "nodes", "places", "pool", "backends", "stores"},
     {
-        *("asked", "lane", "many", "threads", "loops", "loading", "plans", "call", "view", "grounds", "comparing"),
+        *(
+            "asked",
+            "lane",
+            "many",
+            "flights",
+            "threads",
+            "loops",
+            "loading",
+            "plans",
+            "call",
+            "view",
+            "grounds",
+            "comparing",
+        ),
         *("core", "shadow", "writes", "strangers", "commit", "sessions", "client", "aio", "transaction", "explain"),
         *("compare", "truths"),
     },
@@ -150,8 +163,8 @@ SERVICES = [module for module in ALL if package_of(module) in {"invalidator", "l
 def test_every_module_has_a_place(module: str) -> None:
     room = room_of(module)
     near = difflib.get_close_matches(room, set().union(*LAYERS), n=1)
-    assert layer_of(room) is not None, (
-        f"{module} has no place in LAYERS: give it one" + (f" (or is it {near[0]}?)" if near else "")
+    assert layer_of(room) is not None, f"{module} has no place in LAYERS: give it one" + (
+        f" (or is it {near[0]}?)" if near else ""
     )
 
 

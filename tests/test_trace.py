@@ -27,6 +27,7 @@ MISS_OF_THE_CACHE = {
         "pool.py",
         "breaker.py",
         "threads.py",
+        "flights.py",
         "budget.py",
         "keys.py",
         "codecs.py",

@@ -469,4 +469,4 @@ def test_an_error_in_a_loader_leaves_places_and_flights_free(world: World) -> No
     for _ in range(100):
         with pytest.raises(CacheError):
             cache.get(entity, 7)
-    assert cache._core.parts.world.flights._flights == {}
+    assert cache._core.parts.world.flights.under_way == {}

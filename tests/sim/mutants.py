@@ -20,6 +20,7 @@ from cachelib import commit, core, effects, envelope, grounds, history, plans, s
 from cachelib import item as cache
 from cachelib.backends.memcached import rounds
 from cachelib.call import Call
+from cachelib.core import Core
 from cachelib.grounds import Grounds
 from cachelib.history import History, Mark
 from cachelib.layout import Layout
@@ -215,6 +216,9 @@ MUTANTS: dict[str, Mutant] = {
         ((rounds.Rounds, "_give_way", broken.gives_way_for_nothing), (rounds.Rounds, "run", broken.loses_once)),
         cas,
     ),
+    "what was found before an own write is joined": Mutant(
+        "own writes", ((Core, "forget", broken.forgets_copies_only),), sessions
+    ),
     "a server that came back is believed": Mutant(
         "failover",
         ((standing, "strong_ground", broken.believes_any_server), (core, "plan_of", broken.on_any_ground)),
@@ -307,6 +311,7 @@ SEEDS_FOUND = {
     "strong reads of what moves go on": 216,
     "a change of the layout is current at once": 71,
     "who loses every race does nothing": 162,
+    "what was found before an own write is joined": 74,
     "a server that came back is believed": 32,
     "notes go before their batch": 7259,
     "a note alone is believed": 99,

@@ -13,12 +13,21 @@ from typing import Any
 import pytest
 
 from cachelib import AsyncCache, Cache, CacheUnavailable, DeadlineExceeded, Entity, LeasePolicy, LoadFailed, Read
+from cachelib import flights as flights_module
 from cachelib.backends import AsyncMemory, Memory
+from cachelib.drivers import run_now
 from cachelib.entity import FunctionLoader
+from cachelib.flights import ThreadFlight, ThreadFlights
 from cachelib.model import Answer, Get, Name, Op
 
 READERS = 20
 WAIT_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def every_thread_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However early it comes, so that a test can count them; where not, it says so."""
+    monkeypatch.setattr(flights_module, "YOUNG_S", 0.0)
 
 
 class Watched(Memory):
@@ -174,6 +183,65 @@ def test_of_the_threads_of_a_process_one_asks_for_the_lease(held: bool, known: b
     assert backend.most == 1
 
 
+def test_a_thread_that_comes_a_moment_later_joins_without_asking_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flights_module, "YOUNG_S", WAIT_S)
+    backend, source = Watched(), Source()
+    entity = source.entity(awaited=False)
+    with Cache(backend) as cache:
+        cache.get(entity, 1)
+        backend.looks = 0
+        backend.opened.clear()
+        first = threading.Thread(target=cache.get, args=(entity, 7))
+        first.start()
+        until(lambda: backend.asking == 1)
+        before, joins = cache.metrics.values(), counted(cache._flights, monkeypatch)
+        got, threads = outcomes(lambda: cache.get(entity, 7))
+        assert cache.get(entity, 1) == 1, "another key is asked for as ever"
+        until(lambda: len(joins) == READERS)
+        backend.opened.set()
+        ended([first, *threads])
+        after = cache.metrics.values()
+    assert got == [49] * READERS
+    assert backend.looks == 2
+    joined, missed = ("leasecache_reads_total", entity.name, "joined"), ("leasecache_events_total", entity.name, "miss")
+    assert after[joined] - before.get(joined, 0) == after[missed] - before[missed] == READERS
+
+
+def counted(flights: ThreadFlights, monkeypatch: pytest.MonkeyPatch) -> list[ThreadFlight]:
+    """The flights of all that join from now on."""
+    joined: list[ThreadFlight] = []
+    landed = flights._landed
+
+    def noted(flight: ThreadFlight) -> threading.Event:
+        joined.append(flight)
+        return landed(flight)
+
+    monkeypatch.setattr(flights, "_landed", noted)
+    return joined
+
+
+def test_nobody_joins_a_flight_that_was_forgotten_and_who_has_joined_it_is_told_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flights = ThreadFlights()
+    old, joins = flights.take_off(b"key"), counted(flights, monkeypatch)
+    assert old is not None
+    got, threads = outcomes(lambda: run_now(flights.join(b"key", WAIT_S)))
+    until(lambda: joins == [old] * READERS)
+    flights.forget(b"key")
+    assert run_now(flights.join(b"key", WAIT_S)) is None
+    assert not flights.young(b"key", old.began)
+    new = flights.take_off(b"key")
+    assert new is not None
+    landing = LoadFailed("the old one")
+    flights.land(b"key", old, landing)
+    ended(threads)
+    assert got == [landing] * READERS
+    assert list(flights.under_way) == [b"key"]
+    flights.land(b"key", new, None)
+    assert not flights.under_way
+
+
 def test_threads_go_on_when_the_one_they_wait_for_runs_out_of_time() -> None:
     backend, source = Watched(), Source()
     entity = source.entity(awaited=False)
@@ -295,6 +363,13 @@ def in_a_loop(story: Callable[[AsyncCache, Watched, Source], Any]) -> Any:
     return asyncio.run(main())
 
 
+def held_up(source: Source, read: Callable[[Entity, int], Any]) -> list[asyncio.Task[Any]]:
+    """All readers, of what is not loaded before `source` may go on."""
+    entity = source.entity(awaited=True)
+    source.go_on.clear()
+    return [asyncio.create_task(read(entity, 7)) for _ in range(READERS)]
+
+
 def test_of_the_tasks_of_a_process_one_asks_for_the_lease() -> None:
     async def story(cache: AsyncCache, watched: Watched, source: Source) -> None:
         entity = source.entity(awaited=True)
@@ -309,9 +384,7 @@ def test_tasks_go_on_when_the_one_they_wait_for_is_cancelled() -> None:
     """Again and again: whoever is next to look is cancelled, too."""
 
     async def story(cache: AsyncCache, watched: Watched, source: Source) -> None:
-        entity = source.entity(awaited=True)
-        source.go_on.clear()
-        tasks = [asyncio.create_task(cache.get(entity, 7)) for _ in range(READERS)]
+        tasks = held_up(source, cache.get)
         cancelled = set()
         for loads in (1, 2, 3):
             await until_async(lambda loads=loads: source.loads == loads)  # type: ignore[misc]
@@ -330,9 +403,7 @@ def test_tasks_go_on_when_the_one_they_wait_for_is_cancelled() -> None:
 
 def test_a_task_that_is_cancelled_while_it_waits_disturbs_nobody() -> None:
     async def story(cache: AsyncCache, watched: Watched, source: Source) -> None:
-        entity = source.entity(awaited=True)
-        source.go_on.clear()
-        tasks = [asyncio.create_task(cache.get(entity, 7)) for _ in range(READERS)]
+        tasks = held_up(source, cache.get)
         await until_async(lambda: source.loads == 1)
         waiting = [task for task in tasks if task is not source.loader]
         for task in waiting[:5]:
@@ -347,10 +418,8 @@ def test_a_task_that_is_cancelled_while_it_waits_disturbs_nobody() -> None:
 
 def test_tasks_share_one_load_while_the_node_is_away() -> None:
     async def story(cache: AsyncCache, watched: Watched, source: Source) -> None:
-        entity = source.entity(awaited=True)
         watched.away = True
-        source.go_on.clear()
-        tasks = [asyncio.create_task(cache.read(entity, 7)) for _ in range(READERS)]
+        tasks = held_up(source, cache.read)
         await until_async(lambda: source.loads == 1)
         source.go_on.set()
         got: list[Read] = await asyncio.gather(*tasks)

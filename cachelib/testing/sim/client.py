@@ -12,6 +12,7 @@ from cachelib.errors import CacheError
 from cachelib.model import Name, Op
 from cachelib.policy import StoreBudget
 from cachelib.port import Landing
+from cachelib.testing.sim.history import Seen
 from cachelib.testing.sim.loop import Loop, Process, Signal, Task, pause, until
 from cachelib.testing.sim.store import SimStore
 from cachelib.world import World
@@ -35,25 +36,29 @@ class SimFlights:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._flights: dict[Name, SimFlight] = {}
+        self.under_way: dict[Name, SimFlight] = {}
 
     def take_off(self, name: Name) -> SimFlight | None:
         """See `Flights.take_off`."""
-        if name in self._flights:
+        if name in self.under_way:
             return None
-        flight = self._flights[name] = SimFlight()
+        flight = self.under_way[name] = SimFlight()
         return flight
 
     def land(self, name: Name, flight: Any, landing: Landing) -> None:
         """See `Flights.land`."""
-        if self._flights.get(name) is flight:
-            del self._flights[name]
+        if self.under_way.get(name) is flight:
+            del self.under_way[name]
         flight.done, flight.landing = True, landing
         self._loop.fire(flight.landed)
 
+    def forget(self, name: Name) -> None:
+        """See `Flights.forget`."""
+        self.under_way.pop(name, None)
+
     async def join(self, name: Name, timeout_s: float) -> Landing:
         """See `Flights.join`."""
-        flight = self._flights.get(name)
+        flight = self.under_way.get(name)
         if flight is None:
             return None
         await until(flight.landed, max(0, int(timeout_s * 1e6)))
@@ -61,7 +66,7 @@ class SimFlights:
 
     async def wait(self, name: Name, timeout_s: float) -> None:
         """See `Flights.wait`."""
-        flight = self._flights.get(name)
+        flight = self.under_way.get(name)
         us = max(1, int(timeout_s * 1e6))
         if flight is None:
             await pause(us)
@@ -174,3 +179,5 @@ class Client:
         self.cache = cache
         self.node = node
         self.calls: list[Task] = []
+        self.own: Seen = {}
+        """What it wrote and its node confirmed."""

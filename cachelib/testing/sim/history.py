@@ -130,6 +130,11 @@ class History:
         """A read ended that promises only something that was once committed. Raises `Violation`."""
         self._at_least(begun.key, state, 0, "eventual")
 
+    def joined(self, begun: Begun, state: State) -> None:
+        """A read ended with what another call of its process found: begun after what that process wrote. Raises
+        `Violation`."""
+        self._at_least(begun.key, state, begun.least, "own writes")
+
     def settled(self, where: str, key: Key, state: State) -> None:
         """Everything is quiet. Raises `Violation` where this is not what the store holds."""
         self.checked += 1

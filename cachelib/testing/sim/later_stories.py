@@ -17,13 +17,13 @@ from cachelib.testing.sim.stories import with_invalidator
 
 Story: TypeAlias = Callable[[Random, Profile], tuple[Profile, Deeds]]
 
-OF_LEVELS, OF_THE_LOG = 6, 3
-"""Remainders of their seeds, divided by 16 and by 32. No seed that had found a mutant before leaves one of them."""
+OF_LEVELS, OF_THE_LOG, OF_FLIGHTS = 6, 3, 10
+"""Remainders of their seeds, divided by 16, by 32 and by 64. None is that of a seed that had found a mutant before."""
 
 
 def has_later_story(seed: int) -> bool:
     """Whether a seed has one of these."""
-    return seed % 16 == OF_LEVELS or seed % 32 == OF_THE_LOG
+    return seed % 16 == OF_LEVELS or seed % 32 == OF_THE_LOG or seed % 64 == OF_FLIGHTS
 
 
 def round_cut_in_two(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
@@ -171,6 +171,27 @@ def told_at_once(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
     return profile, script.done()
 
 
+def own_write_beside_a_load(random: Random, profile: Profile) -> tuple[Profile, Deeds]:
+    """A client writes a key that another of its calls is loading, and reads it, while that load is still under way."""
+    profile = replace(
+        profile, level="eventual", source="none", nodes=1, skews_us=(0, 0), ttl="1h", early=0.0, hold="3s",
+        wait_max="2s", slow=0.0, lost=0.0, late=0.0, faults=frozenset(), refresh=False,
+        weather=Weather(versions=profile.weather.versions),
+    )  # fmt: skip
+    script, number = Script(random, profile), random.choice([0, 1])
+    script.warm()
+    load_us, long_us = 60 * MS, random.choice([60, 120]) * MS
+    kind, which = random.choice([("row", number), ("row", number), ("list", 0)])
+    script.at(load_us - 5 * MS, "evict", 0, kind, which)
+    script.at(load_us, "slow_load", 0, 0, long_us)
+    script.read(load_us + MS, kind, which, 0)
+    write_us = load_us + random.uniform(3, 20) * MS
+    script.write(write_us, number, who=0)
+    for at in range(6):
+        script.read(write_us + random.uniform(1, 6) * (at + 1) * MS, kind, which, random.choice([0, 0, 0, 1]))
+    return profile, script.done()
+
+
 STORIES: tuple[Story, ...] = (
     round_cut_in_two,
     proof_by_old_names,
@@ -181,9 +202,12 @@ STORIES: tuple[Story, ...] = (
 
 
 STORIES_OF_THE_LOG: tuple[Story, ...] = (back_from_before_the_first_note, told_at_once)
+STORIES_OF_FLIGHTS: tuple[Story, ...] = (own_write_beside_a_load,)
 
 
 def later_story_of(seed: int, random: Random, profile: Profile) -> tuple[Profile, Deeds]:
     """One of them."""
-    stories = STORIES if seed % 16 == OF_LEVELS else STORIES_OF_THE_LOG
+    stories = STORIES_OF_FLIGHTS if seed % 64 == OF_FLIGHTS else STORIES_OF_THE_LOG
+    if seed % 16 == OF_LEVELS:
+        stories = STORIES
     return random.choice(stories)(random, profile)

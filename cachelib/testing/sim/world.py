@@ -74,6 +74,8 @@ class World:
                 self.truth.commit(row_key(number), None, self.loop.now_us)
         self.history = History(self.truth, reads_bind=profile.level != "strong-or-store")
         self.strong = profile.level != "eventual"
+        self.keeps = not profile.weather.lag_us and not {deed.kind for deed in plan.deeds} & {"old", "come_back"}
+        """No node goes back from what it was told: none comes back with old data, and no replica is read."""
         self.network = profile.network()
         kind = CasNode if profile.cas else PlainNode
         self.nodes: list[Any] = [kind(f"node{at}", self.loop) for at in range(profile.nodes)]
@@ -189,13 +191,16 @@ class World:
         loop = self.loop
         entity, key = self.entity(kind), f"{kind}:{number}"
         begun, task = self.history.begin(key, loop.now_us), loop.current
+        mine, source = self.history.begin_in(client.own, key, loop.now_us), ""
         before = task.loads
         if task.random.random() < 0.7:
             value = await client.cache.get(entity, number, default=ABSENT)
         else:
             found = await client.cache.read(entity, number)
-            value = found.value if found.found else ABSENT
-        self.checks(client, begun, value)
+            value, source = found.value if found.found else ABSENT, found.source
+        state = self.checks(client, begun, value)
+        if source == "joined" and self.keeps:
+            self.history.joined(mine, state)
         if task.loads - before > 1:
             raise Violation("one load", f"a read of {key} asked the store {task.loads - before} times (I8)")
 
@@ -252,9 +257,11 @@ class World:
             tx.connection.fate = fate
             await change(tx)
         self.loop.say(client.process.name, f"is told that it is written: {tx.written}")
-        if self.strong:
-            for key, place in tx.connection.places:
+        for key, place in tx.connection.places:
+            if self.strong:
                 self.history.acknowledged(key, place)
+            elif tx.written is not None and tx.written.confirmed:
+                self.history.saw(client.own, key, place)
 
     async def _call_invalidate(self, client: Client, deed: Deed) -> None:
         kind, number = deed.what
