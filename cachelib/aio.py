@@ -20,9 +20,9 @@ from cachelib.entity import Entity, FunctionLoader
 from cachelib.envelope import DOUBT
 from cachelib.errors import CacheUnavailable, ConfigError
 from cachelib.explain import Explanation, explain
+from cachelib.faces import LOOP
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS
-from cachelib.lane import LOOP
 from cachelib.loops import LoopWorld
 from cachelib.many import get_many, read_many
 from cachelib.metrics import HIT_SAMPLE, Listener, Metrics

@@ -24,11 +24,11 @@ from cachelib.entity import Entity, FunctionLoader
 from cachelib.envelope import DOUBT
 from cachelib.errors import CacheUnavailable, ConfigError
 from cachelib.explain import Explanation, explain
+from cachelib.faces import THREADS
 from cachelib.keys import Key
 from cachelib.l1 import PLAIN_KEYS
-from cachelib.lane import THREADS
 from cachelib.many import get_many, read_many
-from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
+from cachelib.metrics import Listener, Metrics
 from cachelib.model import Name, Op
 from cachelib.nodes import now_ms
 from cachelib.places import Given, Places
@@ -39,6 +39,7 @@ from cachelib.port import Found
 from cachelib.sessions import Session, seal_keys
 from cachelib.shadow import shadowed
 from cachelib.stores.base import Store
+from cachelib.straight import Unserved
 from cachelib.threads import DirectBackend, DirectStore, DirectTransaction, ThreadWorld, in_thread, joined
 from cachelib.transaction import Transaction
 
@@ -140,34 +141,24 @@ class Cache:
             if view is not None and began < view.refresh_at:
                 lane = view.lanes.get(entity)
                 if lane is not None:
-                    stamp = 0
                     if lane.near is not None:
                         copy = lane.near(key if key.__class__ in PLAIN_KEYS else lane.render(key))
                         if copy is not None and began < copy.until:
                             lane.local()
                             return copy.value
-                        stamp = lane.shelf.stamp
-                    if not lane.breaker.failed:
-                        if lane.under_way and deadline is None and self._flights.young(lane.name(key), began):
+                    if lane.under_way and deadline is None and not lane.breaker.failed:
+                        if self._flights.young(lane.name(key), began):
                             other = run_now(lane.joined(key, self._flights, began))
                             if other is None:
                                 other = self._read(entity, key_of(entity, key, named), consistency, deadline)
                             return other.value if other.found else default
-                        try:
-                            raw = lane.get(lane.name(key))
-                        except CacheUnavailable:
-                            lane.breaker.failed_at(now_ms())
-                            raw = None  # asked, and nothing came
-                        if raw is not None:
-                            value = lane.value(raw, began * 1000 + lane.skew_ms)
-                            if value is not DOUBT:  # else the steps know what to do about it
-                                if not lane.hit() & HIT_SAMPLE:
-                                    lane.sampled(key, raw, time.monotonic() - began)
-                                if lane.near is not None:
-                                    lane.keep(key, raw, value, began, stamp)
-                                return value
-                            if lane.shows_stale and (value := lane.stale(raw, began)) is not DOUBT:
-                                return value
+                    value = lane.ask(key, began)
+                    if type(value) is not Unserved:  # else the steps know what to do about it
+                        return value
+                    raw = value.raw
+                    if raw is not NOT_ASKED:
+                        if raw is not None and lane.shows_stale and (value := lane.stale(raw, began)) is not DOUBT:
+                            return value
                         if lane.flights is not None and deadline is None:
                             other = run_now(lane.joined(key, lane.flights, began))
                             if other is not None:

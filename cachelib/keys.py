@@ -1,5 +1,7 @@
 """Key templates: from `"order:{id:int}"` and a key to the text that names it, the same everywhere.
 
+Longer than 300 lines because the quick ways to a text and the general one must say the same.
+
 Library and invalidator must write the same text for the same row, whether its key comes from
 Python, from a change-log row or from a Kafka message. So every field has a type that knows how
 to read both; a field without one takes whole numbers, text, UUIDs, dates and decimals and
@@ -39,8 +41,10 @@ _LITERAL = re.compile(r"[A-Za-z0-9:._@/=+-]*")
 _A_FIELD = "{"
 _ENDS = (":", "/")
 """They stand in no value, so they end a field."""
+DIGITS_MAX = 20
+"""Shorter numbers are written as they are, in every key."""
 _SHORT_MIN, _SHORT_MAX = -(10**19), 10**20
-"""Numbers of at most 20 characters."""
+"""Numbers of at most `DIGITS_MAX` characters."""
 
 
 def _int(value: Any) -> str:
@@ -197,6 +201,13 @@ class Template:
             return prefix + render(key)
 
         return name
+
+    def stemmed(self, prefix: bytes) -> tuple[bytes, bool]:
+        """What every name under `prefix` begins with, and whether the rest of an `int`'s is its digits, up to
+        `DIGITS_MAX` of them."""
+        if self._only_int and len(self._head) <= _KEPT // 2:  # so that a hashed text begins with it, too
+            return prefix + self._head.encode(), True
+        return prefix, False
 
     def render_all(self, keys: Sequence[Key], prefix: bytes) -> list[bytes]:
         """`prefix` and the text of each key. Raises `BadKey`."""

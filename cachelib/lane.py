@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-from zlib import crc32
+from typing import Any, NamedTuple, TypeAlias
 
+from cachelib.backends.base import Wire
 from cachelib.breaker import Breaker
 from cachelib.comparing import Comparer
 from cachelib.entity import Entity
@@ -26,14 +26,25 @@ from cachelib.model import Kind, Name
 from cachelib.nodes import Node, now_ms
 from cachelib.pool import Pool
 from cachelib.port import Found
-from cachelib.slots import SLOTS
 from cachelib.standing import Standing, Trust
 from cachelib.steps import ReadPlan, taken
+from cachelib.straight import NOTHING, UNASKED, Anybody, Ask, Trusted, Unserved, straight
 from cachelib.world import Flights
 
 Get: TypeAlias = Callable[[bytes], Any]
 Trusts: TypeAlias = tuple[Trust | None, ...]
-Route: TypeAlias = tuple[bytes, Get, Breaker]
+
+
+class Route(NamedTuple):
+    """How the hit path comes to a node. `wire`: the straight way, where there is one; what it is told counts while
+    `trust` is the one of `standing`."""
+
+    prefix: bytes
+    get: Get
+    breaker: Breaker
+    wire: Wire | None = None
+    standing: Trusted = Anybody()
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,6 @@ class Faces:
     trusting: Callable[[Get, Standing, Trust], Get]
 
 
-_MASK = SLOTS - 1
 JOIN_SHARE = 4
 """Of `wait_max` a lane waits for a flight no longer than this part: the steps do so again, and then wait themselves."""
 NEVER = Breaker()
@@ -55,7 +65,7 @@ class Lane:
     """See the module."""
 
     __slots__ = (
-        *("breaker", "comparer", "entity", "flights", "get", "hit", "local", "name", "near", "packer", "plain"),
+        *("ask", "breaker", "comparer", "entity", "flights", "get", "hit", "local", "name", "near", "packer", "plain"),
         *("prefix", "render", "shelf", "shows_stale", "skew_ms", "tally", "trusts", "under_way", "value"),
     )
 
@@ -67,7 +77,7 @@ class Lane:
         self.under_way: Collection[Name] = ()
         """Theirs; nothing where there are none."""
         self.shows_stale = False
-        self.prefix, self.get, self.breaker = route
+        self.prefix, self.get, self.breaker = route.prefix, route.get, route.breaker
         self.trusts = trusts
         """Of a strong entity: what was known of each node when this was made."""
         self.render = entity.template.render
@@ -85,6 +95,34 @@ class Lane:
         self.shelf = shelf
         self.near = None if shelf is None else shelf.look
         """Looks a copy up in the process; None without L1."""
+        self.ask: Ask = self.look
+        """For threads: from a key, and when the read began, to its value or to `Unserved`."""
+        if route.wire is not None and shelf is None:
+            self.ask = straight(self, route.wire, route.standing, route.trust)
+
+    def look(self, key: Key, began: float) -> Any:
+        """`ask` by way of `get`, whatever that goes through."""
+        if self.breaker.failed:
+            return UNASKED
+        return self.through(key, began, 0 if self.shelf is None else self.shelf.stamp, self.get, self.name(key))
+
+    def through(self, key: Key, began: float, stamp: int, ask: Callable[..., bytes | None], *args: Any) -> Any:
+        """What `look` makes of what this answers. `stamp`: the shelf's."""
+        try:
+            raw = ask(*args)
+        except CacheUnavailable:
+            self.breaker.failed_at(now_ms())
+            return NOTHING
+        if raw is None:
+            return NOTHING
+        value = self.value(raw, began * 1000 + self.skew_ms)
+        if value is DOUBT:
+            return Unserved(raw)
+        if not self.hit() & HIT_SAMPLE:
+            self.sampled(key, raw, time.monotonic() - began)
+        if self.near is not None:
+            self.keep(key, raw, value, began, stamp)
+        return value
 
     def copy(self, key: Key, text: bytes) -> Copy | None:
         """The copy of a key that still may be served."""
@@ -162,7 +200,7 @@ def way(
     """Where the hit path of an entity asks. None: each read has to be thought about (I13). `told`: of each item that a
     replica answered with."""
     if layout.now.slots is not None:
-        return b"", faces.routed(_routes(pool, layout, namespace, entity, faces, told)), NEVER
+        return Route(b"", faces.routed(_routes(pool, layout, namespace, entity, faces, told)), NEVER)
     prefixes = layout.prefixes(namespace, entity.name)
     return None if entity.strong and len(prefixes) > 1 else _through(pool.first, prefixes[0], entity, faces, told)
 
@@ -171,9 +209,14 @@ def _through(node: Node, prefix: bytes, entity: Entity, faces: Faces, told: Call
     """By way of this node. None: what it has may not be served as strong, as far as is known."""
     if not entity.strong:
         get: Any = node.eventual_get
-        return prefix, get.telling(told) if node.asks_replicas else get, node.breaker
+        if node.asks_replicas:
+            return Route(prefix, get.telling(told), node.breaker)
+        return Route(prefix, get, node.breaker, node.wire)
     trust = node.standing.told(entity.name)
-    return None if trust is None else (prefix, faces.trusting(node.direct_get, node.standing, trust), node.breaker)
+    if trust is None:
+        return None
+    get = faces.trusting(node.direct_get, node.standing, trust)
+    return Route(prefix, get, node.breaker, node.wire, node.standing, trust)
 
 
 def _routes(
@@ -200,61 +243,3 @@ def _route(
     except CacheUnavailable:
         return None  # the steps say so, or ask the store
     return _through(node, prefix, entity, faces, told)
-
-
-def routed(routes: Sequence[Route | None]) -> Get:
-    """A `get` by the key's slot, for threads. None among the routes: that slot is moving, ask the steps."""
-
-    def get(text: bytes) -> bytes | None:
-        route = routes[crc32(text) & _MASK]
-        if route is None or route[2].failed:
-            return None
-        try:
-            raw: bytes | None = route[1](route[0] + text)
-        except CacheUnavailable:
-            route[2].failed_at(now_ms())
-            return None
-        return raw
-
-    return get
-
-
-def routed_async(routes: Sequence[Route | None]) -> Get:
-    """`routed`, awaited."""
-
-    async def get(text: bytes) -> bytes | None:
-        route = routes[crc32(text) & _MASK]
-        if route is None or route[2].failed:
-            return None
-        try:
-            raw: bytes | None = await route[1](route[0] + text)
-        except CacheUnavailable:
-            route[2].failed_at(now_ms())
-            return None
-        return raw
-
-    return get
-
-
-def trusting(ask: Get, standing: Standing, trust: Trust) -> Get:
-    """A `get` for strong reads, for threads: what another start of the server answered counts for nothing."""
-
-    def get(name: bytes) -> bytes | None:
-        raw: bytes | None = ask(name)
-        return raw if standing.trust is trust else None  # a new connection tells before it is used
-
-    return get
-
-
-def trusting_async(ask: Get, standing: Standing, trust: Trust) -> Get:
-    """`trusting`, awaited."""
-
-    async def get(name: bytes) -> bytes | None:
-        raw: bytes | None = await ask(name)
-        return raw if standing.trust is trust else None
-
-    return get
-
-
-THREADS = Faces(routed, trusting)
-LOOP = Faces(routed_async, trusting_async)

@@ -90,11 +90,13 @@ os.register_at_fork(after_in_child=_after_fork)
 class Counter:
     """A number that only rises; `step()` adds one."""
 
-    __slots__ = ("_count", "step")
+    __slots__ = ("_count", "numbers", "step")
 
     def __init__(self) -> None:
         self._count = count()
         self.step = self._count.__next__
+        self.numbers: Iterator[int] = self._count
+        """`next` of it is `step`."""
 
     def steps(self, times: int) -> None:
         """`step` so many times."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cachelib.backends.base import AsyncBackend, Batch, Results
+from cachelib.backends.base import AsyncBackend, Backend, Batch, Results, Wire
 from cachelib.breaker import Breaker
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Answer, Name, Op
@@ -59,6 +59,9 @@ class Node:
         self.asks_replicas = through is not None
         self.eventual_get: Callable[[Name], Any] = through or self.direct_get
         """`direct_get` of an eventual read: replicas may answer, later than their master."""
+        self._blocking: Backend | None = getattr(backend, "blocking", None)
+        self.wire: Wire | None = getattr(backend, "wire", None)
+        """The hit path's way without any `get`, where there is one."""
         self.breaker = breaker or Breaker()
         self.guard = Guard(f"{self.capability.kind} node{name and f' {name}'}", self.breaker)
         self.standing = Standing(backend, self.guard)
@@ -68,10 +71,17 @@ class Node:
         with self.guard:
             return await self.backend.get(name)
 
-    async def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
-        """See `Backend.get_many`."""
-        with self.guard:
-            return await self.backend.get_many(names)
+    async def get_many(self, names: Sequence[Name], *, alone: bool = False) -> list[bytes | None]:
+        """See `Backend.get_many`. `alone`: no other node is asked beside it, so a call may block."""
+        self.guard.check()
+        blocking = self._blocking if alone else None
+        try:
+            raws = await self.backend.get_many(names) if blocking is None else blocking.get_many(names)
+        except CacheUnavailable:
+            self.breaker.failed_at(now_ms())
+            raise
+        self.breaker.failed = 0
+        return raws
 
     async def execute(self, name: Name, op: Op) -> Answer:
         """See `Backend.execute`."""

@@ -115,7 +115,7 @@ class Pool:
     async def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
         """See `Backend.get_many`; a node that does not answer has nothing. Raises where there is one node."""
         if self._only is not None:
-            return await self._only.get_many(names)
+            return await self._only.get_many(names, alone=True)
         raws: list[bytes | None] = [None] * len(names)
 
         async def look(node: Node, ats: list[int]) -> None:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from cachelib.backends.base import Backend, Batch, Overlapping, Results
+from cachelib.backends.base import Backend, Batch, Overlapping, Results, wire_of
 from cachelib.drivers import run_now
 from cachelib.flights import ThreadFlights
 from cachelib.model import Answer, Name, Op, RowChange
@@ -124,6 +124,8 @@ class DirectBackend:
         self.direct_get: Callable[[Name], bytes | None] = getattr(backend, "get_made", backend.get)
         """What the hit path calls: no coroutine in between. A backend whose `get` has to look at names, whether they
         can be sent at all, may have a `get_made` that does not: the hit path asks for names of `keys.py` alone."""
+        self.wire = wire_of(backend)
+        self.blocking = backend
         self.eventual_get = getattr(backend, "eventual_get", None)
         """The same, for eventual reads, where replicas may answer."""
         self.start_of = getattr(backend, "start_of", None)

@@ -46,7 +46,7 @@ LAYERS: list[set[str]] = [
             "comparing",
         ),
         *("core", "shadow", "writes", "strangers", "commit", "sessions", "client", "aio", "transaction", "explain"),
-        *("compare", "truths"),
+        *("compare", "truths", "straight", "faces"),
     },
     {"testing", "doctor", "cli", "cli_layout", "__main__"},
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from cachelib.errors import CacheError, CacheUnavailable
 from cachelib.model import Answer, Name, Op, Put, RaiseFloor, Revoke
@@ -117,6 +117,52 @@ class Overlapping(Protocol):
 
     async def execute_many(self, batch: Batch, now_ms: int) -> Results:
         """See `Backend.execute_many`."""
+
+
+class Rack(Protocol):
+    """The connections of a transport that nobody uses, the last used last. `close` and a fork begin another rack."""
+
+    free: list[Any]
+    """Each with its socket's own `send` and `receive`. To take one is `pop`, to give it back `append`: atomic both."""
+    busy: bool
+    """Whoever has given one back has to `settle`: somebody waits, or the rack was closed."""
+
+    def settle(self) -> None:
+        """See `busy`."""
+
+
+class Wire(Protocol):
+    """What a `Backend` may have besides, as its attribute `wire`: how one value is asked for and how it comes, as data.
+
+    The hit path of threads (`straight.py`) sends and receives by it in its own function. A request is `before` (the
+    name's length), the name, `behind`. A reply that is one value is `opening`, the value's length in digits, `closing`,
+    the name if it `names` it, CRLF, the value, CRLF. Nothing else that is so long begins like that.
+    """
+
+    rack: Rack
+    behind: bytes
+    opening: bytes
+    closing: bytes
+    names: bool
+
+    def get(self, name: Name) -> bytes | None:
+        """The backend's own `get`; one that has another, around it, is asked by that."""
+
+    def before(self, length: int) -> bytes:
+        """What stands before a name of so many bytes."""
+
+    def rest(self, rack: Any, link: Any, name: Name, data: bytes) -> bytes | None:
+        """Read what began with `data` and is no whole value, and give the link back. Raises `CacheUnavailable`."""
+
+    def again(self, rack: Any, link: Any, name: Name, error: BaseException) -> bytes | None:
+        """After `error` on this link: drop it, and ask over another where that may help. Raises `error` or what it
+        means."""
+
+
+def wire_of(backend: Backend) -> Wire | None:
+    """A backend's wire. None where it has none, or where something stands around its own `get`."""
+    wire: Wire | None = getattr(backend, "wire", None)
+    return wire if wire is not None and wire.get == backend.get else None
 
 
 class AsyncBackend(Protocol):

@@ -99,11 +99,13 @@ class Refinement(RuleBasedStateMachine):
         name = self.names[which]
         self._one(name, data.draw(ops(self.items[name])))
 
-    @rule(which=_WHICH, data=st.data(), token=st.sampled_from(TOKENS), between=st.integers(0, 2))
-    def loaded(self, which: int, data: st.DataObject, token: Token, between: int) -> None:
+    @rule(which=_WHICH, data=st.data(), token=st.sampled_from(TOKENS), between=st.integers(0, 2), cold=st.booleans())
+    def loaded(self, which: int, data: st.DataObject, token: Token, between: int, *, cold: bool) -> None:
         """A read, whatever happens to the item meanwhile, and a fill under its lease: what chance alone seldom does."""
         name = self.names[which]
-        self._one(name, Claim(token, 30_000))
+        if cold:
+            self.evicted(which)
+        self._one(name, Get(token, 30_000, vacant=True) if cold else Claim(token, 30_000))
         for _ in range(between):
             self._one(name, data.draw(ops(self.items[name])))
         self._one(name, data.draw(fills(self.items[name], st.just(token))))

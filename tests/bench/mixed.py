@@ -18,7 +18,6 @@ import time
 from typing import Any
 
 from cachelib import AsyncCache
-from cachelib.envelope import plain_values
 from tests.bench._interleave import Row, report
 from tests.bench._one_row import AsyncOneRow, customers
 from tests.servers.memcached import MemcachedServer
@@ -42,14 +41,14 @@ async def _slices(pipe: Any, url: str, document: bytes, ready: Any, seconds: flo
         await cache.get(entity, 0)
         lane = cache._core.lane(cache._layout.view, cache._core.knows(entity))
         assert lane is not None
-        prefix, packer, transport = lane.prefix, entity.packer, cache.backend.get
+        prefix, value, transport = lane.prefix, lane.value, cache.backend.get
 
         async def ours(key: int) -> object:
             return await cache.get(entity, key)
 
         async def bare(key: int) -> object:
             raw = await transport(prefix + b"customer:%d" % key)
-            return plain_values((raw,), time.time() * 1000, packer.prefix, packer.decode)
+            return value(raw, time.time() * 1000)
 
         for at in range(0, KEYS, 500):
             await cache.get_many(entity, range(at, at + 500))

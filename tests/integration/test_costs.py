@@ -73,7 +73,7 @@ def shop(request: pytest.FixtureRequest, server: str, sqlite_url: str) -> Iterat
 
 def test_a_hit_is_one_write_one_read_and_few_python_calls(shop: Shop, server: str) -> None:
     shop.warm([1])
-    calls = 5
+    calls = 3
     for _ in range(16):  # one hit of 16 is timed; this is not that one
         cost = Cost(lambda: shop.cache.get(shop.customers, 1))
         if cost.python <= calls:
@@ -128,7 +128,7 @@ def test_a_miss_takes_few_python_calls(server: str, request: pytest.FixtureReque
         cache._layout.view.refresh_at = time.monotonic() + 60
         # A reply that comes in two pieces is a few calls more, now and then.
         fewest = min(Cost(partial(cache.get, entity, key)).python for key in range(3, 8))
-    assert fewest <= {"redis": 180, "memcached": 315}[server]
+    assert fewest <= {"redis": 195, "memcached": 320}[server]
 
 
 def test_a_miss_of_a_batch_is_as_many_round_trips_and_one_load(shop: Shop, server: str) -> None:
@@ -171,7 +171,7 @@ def test_a_batch_of_hits_is_one_round_trip_and_hardly_a_python_call_for_each_key
     cost = Cost(lambda: shop.cache.get_many(shop.customers, KEYS))
     assert len(cost.result) == 100
     assert cost.trips == 1
-    assert cost.python <= {"redis": 50, "memcached": 160 + 30}[server]  # memcached's replies come in some pieces
+    assert cost.python <= {"redis": 33, "memcached": 160 + 30}[server]  # memcached's replies come in some pieces
 
 
 def test_tasks_of_one_turn_share_a_write(server: str, request: pytest.FixtureRequest) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from cachelib.backends.memcached import Memcached
+from cachelib.backends.memcached.link import SocketLink
 from cachelib.backends.memcached.links import Counts
 from cachelib.backends.memcached.node import Node
 from cachelib.backends.memcached.replies import Reply
 from cachelib.backends.memcached.settings import Settings, address_of
-from cachelib.backends.memcached.transport import SocketLink, SocketLinks
+from cachelib.backends.memcached.transport import SocketLinks
 from cachelib.envelope import decode, encode
 from cachelib.errors import BadKey, CacheUnavailable
 from cachelib.model import (

@@ -140,7 +140,7 @@ def test_interrupt_in_the_middle_of_a_read_closes_the_connection(
     backend: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached(backend, b"a", b"b")
-    link = backend._transport._lanes.free[-1]
+    link = backend._transport.rack.free[-1]
 
     def interrupted(size: int) -> bytes:
         raise KeyboardInterrupt
@@ -157,7 +157,7 @@ def test_interrupt_in_the_middle_of_a_read_closes_the_connection(
 
 def test_connections_are_bounded_and_so_is_the_wait_for_one(redis_url: str) -> None:
     backend = Redis(redis_url, connections_max=2, wait_ms=50)
-    lanes = backend._transport._lanes
+    lanes = backend._transport.rack
     taken = [lanes.take(), lanes.take()]
     with pytest.raises(CacheUnavailable, match="connections_max"):
         backend.get(b"k")
@@ -192,7 +192,7 @@ def test_many_threads_share_few_connections(redis_url: str) -> None:
 
 def test_close_closes_and_the_next_call_opens(backend: Redis, redis_url: str) -> None:
     cached(backend, b"k")
-    lanes = backend._transport._lanes
+    lanes = backend._transport.rack
     in_use = lanes.take()
     in_use.connect()
     backend.close()
@@ -298,7 +298,7 @@ def test_notes_stay_unwritten_where_the_connection_broke_behind_the_batch(
     backend: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached(backend, b"k")
-    link = backend._transport._lanes.free[-1]
+    link = backend._transport.rack.free[-1]
     receive = link.receive
 
     def receive_and_break(size: int) -> bytes:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cachelib.codecs import Packer
 from cachelib.envelope import (
     DOUBT,
+    FEW,
     HEADER_BYTES,
     MAGIC,
     OVERHEAD_BYTES,
@@ -18,6 +19,7 @@ from cachelib.envelope import (
     encode_header,
     plain_hit,
     plain_reader,
+    plain_values,
 )
 from cachelib.errors import DecodeError
 from cachelib.item import serves
@@ -132,6 +134,39 @@ def test_a_reader_of_plain_hits_doubts_a_value_that_cannot_be_read() -> None:
     packer = Packer("msgpack")
     raw = encode(Item(value_of(packer.prefix + b"\xc1"), version=1))
     assert plain_reader(packer.prefix, packer.decode, packer.unpack)(raw, 0) is DOUBT
+
+
+def one_by_one(raws: list[bytes | None], now_ms: int, packer: Packer) -> tuple[list[object], list[int]]:
+    values: list[object] = []
+    others = []
+    for at, raw in enumerate(raws):
+        plain = raw is not None and plain_hit(raw, now_ms) and raw[HEADER_BYTES:].startswith(packer.prefix)
+        try:
+            values.append(packer.unpack(raw, HEADER_BYTES) if plain and raw is not None else None)
+        except DecodeError:
+            plain = False
+            values.append(None)
+        if not plain:
+            others.append(at)
+    return values, others
+
+
+@given(st.lists(st.none() | st.binary(max_size=80) | ITEMS.map(encode), max_size=5), st.lists(NUMBERS), NUMBERS)
+def test_values_of_many_are_those_of_each(odd: list[bytes | None], softs: list[int], now_ms: int) -> None:
+    packer = Packer("msgpack")
+    body = packer.pack("value", 1000)
+    plain = [encode(Item(value_of(body), version=5, floor=5, soft_expire_ms=soft)) for soft in softs]
+    broken = encode(Item(value_of(packer.prefix + b"\xc1"), version=5))
+    for raws in (
+        plain,
+        plain * FEW,
+        [*plain * FEW, *odd],
+        [*plain, *odd],
+        [*odd, *plain],
+        [*plain, broken],
+        [None, *plain],
+    ):
+        assert plain_values(raws, now_ms, packer.prefix, packer.decode) == one_by_one(raws, now_ms, packer)
 
 
 @given(st.binary(max_size=HEADER_BYTES + 20), NUMBERS)

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from cachelib.backends.memcached import replies as stream
 from cachelib.backends.memcached import wire
+from cachelib.backends.memcached.link import SocketLink
 from cachelib.backends.memcached.links import Counts
 from cachelib.backends.memcached.replies import Reply, ReplyReader
 from cachelib.backends.memcached.settings import Settings
-from cachelib.backends.memcached.transport import SocketLink, SocketLinks
+from cachelib.backends.memcached.transport import SocketLinks
 from cachelib.backends.memcached.wire import Found, Wrote
 from cachelib.errors import BadKey, CacheUnavailable, ProtocolError
 
@@ -142,7 +143,7 @@ def got(pieces: list[bytes]) -> bytes | None:
         links.give_back(link)
         value = links.get(NAME)
         assert waiting == [b""]
-        assert links._idle == [link]
+        assert links.rack.free == [link]
         return value
 
 

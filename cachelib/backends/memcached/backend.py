@@ -52,6 +52,8 @@ class Memcached:
         """See `Backend.get`."""
         self.get_made = self._links.get_made
         """See `threads.DirectBackend.direct_get`."""
+        self.wire = self._links
+        """See `base.Wire`."""
 
     def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
         """See `Backend.get_many`."""

@@ -3,126 +3,77 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import weakref
 from threading import Condition
 from time import monotonic
 
 from cachelib.backends.base import ConnectionLost
 from cachelib.backends.memcached import wire
-from cachelib.backends.memcached.connect import all_busy, connect, late, where
+from cachelib.backends.memcached.connect import all_busy, connect
+from cachelib.backends.memcached.link import RECEIVE_BYTES, SocketLink
 from cachelib.backends.memcached.links import Counts, instance_behind, run
-from cachelib.backends.memcached.replies import Reply, ReplyReader
 from cachelib.backends.memcached.settings import Address, Settings
 from cachelib.backends.memcached.wire import VALUE_HEADS, VALUES_MAX
-from cachelib.errors import CacheUnavailable
 from cachelib.forks import forgets_on_fork
 from cachelib.model import Name
-from cachelib.overlap import answer, place, turn
+from cachelib.overlap import place, turn
 from cachelib.proof import Seen, tell
 
-RECEIVE_BYTES = 65536
 
+class LinkRack:
+    """The links that nobody uses, between `close` and `close`. See `Rack`."""
 
-class SocketLink:
-    """One connection. Its coroutines suspend only where an answer is on its way."""
+    __slots__ = ("_links", "busy", "closed", "epoch", "free")
 
-    __slots__ = ("__weakref__", "_address", "_socket", "_timeout_s", "epoch", "receive", "send")
-
-    def __init__(self, connected: socket.socket, address: Address, timeout_s: float, epoch: int) -> None:
-        self._socket = connected
-        self.send = connected.sendall
-        """The socket's own, as is `receive`: for whoever wants nothing in between, and takes `failed` for an error."""
-        self.receive = connected.recv
-        self._address = address
-        self._timeout_s = timeout_s
+    def __init__(self, links: SocketLinks, epoch: int) -> None:
+        self._links = weakref.ref(links)  # else what nobody closed would wait for the collector
+        self.free: list[SocketLink] = []
+        self.busy = self.closed = False
         self.epoch = epoch
-        """Which opening of the pool it belongs to."""
 
-    def value(self, name: Name, request: bytes) -> bytes | None:
-        """The hit path: ask for one value."""
-        try:
-            self.send(request)
-            data = self.receive(RECEIVE_BYTES)
-        except OSError as error:
-            raise self.failed(error) from error
-        return self.rest(data, name)
-
-    def rest(self, data: bytes, name: Name) -> bytes | None:
-        """The value whose reply begins with what was received, however long it is."""
-        return wire.value(self._rest(data, 1)[0], name)
-
-    async def roundtrip(self, request: bytes, replies: int) -> list[Reply]:
-        """See `Link.roundtrip`."""
-        reader, until = ReplyReader(replies), monotonic() + self._timeout_s
-        try:
-            self.send(request)
-            await answer(self._socket, self._timeout_s)
-            while not self._has_all(self.receive(max(RECEIVE_BYTES, reader.missing)), reader, until):
-                await answer(self._socket, self._timeout_s)
-        except OSError as error:
-            raise self.failed(error) from error
-        return reader.replies
-
-    def close(self) -> None:
-        """Close our end; a connection that a fork shares stays open in the parent."""
-        with contextlib.suppress(OSError):
-            self._socket.close()
-
-    def _rest(self, data: bytes, replies: int) -> list[Reply]:
-        reader, until = ReplyReader(replies), monotonic() + self._timeout_s
-        try:
-            while not self._has_all(data, reader, until):
-                data = self.receive(max(RECEIVE_BYTES, reader.missing))
-        except OSError as error:
-            raise self.failed(error) from error
-        return reader.replies
-
-    def _has_all(self, data: bytes, reader: ReplyReader, until: float) -> bool:
-        if not data:
-            raise ConnectionLost(f"memcached at {where(self._address)} closed the connection")
-        if reader.whole(data):
-            return True
-        if monotonic() > until:  # it still sends, but too slowly
-            raise late(self._address, self._timeout_s)
-        return False
-
-    def failed(self, error: OSError) -> CacheUnavailable:
-        """What an error of the socket means."""
-        if isinstance(error, TimeoutError | BlockingIOError):  # by Python's clock, by the kernel's
-            return late(self._address, self._timeout_s)
-        return ConnectionLost(f"the connection to memcached at {where(self._address)} broke: {error}")
+    def settle(self) -> None:
+        """See `Rack.settle`."""
+        links = self._links()
+        if links is not None:
+            links.settled(self)
 
 
 class SocketLinks:
     """Links to one server, the last used first. Safe from threads and after a fork."""
 
+    # How one value is asked for and comes, see `Wire`.
+    behind, opening, closing, names = b" k v\r\n", b"VA ", b" k", True
+
     def __init__(self, address: Address, settings: Settings, counts: Counts) -> None:
         self._address = address
         self._settings = settings
         self._counts = counts
-        self._epoch = 0
         self._watchers: list[Seen] = []
-        self._start()
+        self._start(0)
         forgets_on_fork(self)
 
-    def _start(self) -> None:
-        self._idle: list[SocketLink] = []
+    def _start(self, epoch: int) -> None:
         # Weak: one that an interrupt lost between two lines must not count against the bound for ever.
         self._all: weakref.WeakSet[SocketLink] = weakref.WeakSet()
         self._opening = 0
         self._waiting = 0
         self._changed = Condition()
+        self.rack = LinkRack(self, epoch)
+        """See `Wire.rack`."""
 
     def get(self, name: Name) -> bytes | None:
         """See `Backend.get`."""
         wire.check_name(name)
         return self.get_made(name)
 
+    def before(self, length: int) -> bytes:
+        """See `Wire.before`."""
+        return b"mg "
+
     def get_made(self, name: Name) -> bytes | None:
-        """The hit path, for names that `keys.py` made; all of it is here."""
+        """`get`, for names that `keys.py` made."""
         try:
-            link = self._idle.pop()  # one step under the interpreter's lock, so no other is needed
+            link = self.rack.free.pop()  # one step under the interpreter's lock, so no other is needed
         except IndexError:
             link = self._wait_or_open(fresh=False)
         try:
@@ -130,26 +81,36 @@ class SocketLinks:
             data = link.receive(RECEIVE_BYTES)
             size = len(data) - len(name)
             head = b"%b%b\r\n" % (VALUE_HEADS[size], name) if size < VALUES_MAX else ()
-            value = data[len(head) : -2] if data.startswith(head) else link.rest(data, name)
+            whole = data.startswith(head) and data.endswith(b"\r\n")
         except BaseException as error:  # noqa: BLE001 - an interrupted call, too, leaves replies behind
-            self.drop(link, error)
-            return self._get_again(name, link.failed(error) if isinstance(error, OSError) else error)
-        if link.epoch == self._epoch and not self._waiting:
-            self._idle.append(link)
-        else:
-            self.give_back(link)
+            return self.again(self.rack, link, name, error)
+        if not whole:
+            return self.rest(self.rack, link, name, data)
+        self.give_back(link)
+        return data[len(head) : -2]
+
+    def rest(self, rack: LinkRack, link: SocketLink, name: Name, data: bytes) -> bytes | None:
+        """See `Wire.rest`."""
+        try:
+            value = link.rest(data, name)
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self.again(rack, link, name, error)
+        self.give_back(link)
         return value
 
-    def _get_again(self, name: Name, failed: BaseException) -> bytes | None:
-        """The server may have restarted while the link lay idle: nothing changes by asking once more."""
+    def again(self, rack: LinkRack, link: SocketLink, name: Name, error: BaseException) -> bytes | None:
+        """See `Wire.again`."""
+        self.drop(link, error)
+        failed = link.failed(error) if isinstance(error, OSError) else error
         if not isinstance(failed, ConnectionLost):
             raise failed
+        # The server may have restarted while the link lay idle: nothing changes by asking once more.
         self._counts.add("reconnected")
         link = self._wait_or_open(fresh=True)
         try:
             value = link.value(name, wire.value_request(name))
-        except BaseException as error:  # as above
-            self.drop(link, error)
+        except BaseException as lost:  # as above
+            self.drop(link, lost)
             raise
         self.give_back(link)
         return value
@@ -158,7 +119,7 @@ class SocketLinks:
         """See `Links.take`."""
         if not fresh:
             with contextlib.suppress(IndexError):
-                return self._idle.pop()
+                return self.rack.free.pop()
         await (place() if self._full else turn())
         return self._wait_or_open(fresh=fresh)
 
@@ -169,13 +130,13 @@ class SocketLinks:
 
     def give_back(self, link: SocketLink) -> None:
         """See `Links.give_back`."""
-        if link.epoch == self._epoch:
-            self._idle.append(link)
-        else:
+        rack = self.rack
+        if link.epoch != rack.epoch:
             self._discard(link)
-        # A waiter counts itself first and looks at the list then: one of us sees the other.
-        if self._waiting:
-            self._wake()
+            return
+        rack.free.append(link)
+        if rack.busy:  # who waits, or closes, says so first and looks at the list then: one of us sees the other
+            rack.settle()
 
     def drop(self, link: SocketLink, error: BaseException) -> None:
         """See `Links.drop`."""
@@ -194,20 +155,24 @@ class SocketLinks:
 
     def close(self) -> None:
         """Close what is idle now, and what is in use when it comes back."""
-        self._epoch += 1
-        with contextlib.suppress(IndexError):
-            while True:
-                self._discard(self._idle.pop())
+        with self._changed:
+            rack, self.rack = self.rack, LinkRack(self, self.rack.epoch + 1)
+            self.rack.busy = self._waiting > 0
+        rack.closed = rack.busy = True
+        self.settled(rack)
 
     def forget(self) -> None:
         """In a child after a fork: the connections, and locks in whatever state, are the parent's."""
         for link in self._all:
             link.close()
         self._counts.forget_lock()
-        self._epoch += 1
-        self._start()
+        self._start(self.rack.epoch + 1)
 
-    def _wake(self) -> None:
+    def settled(self, rack: LinkRack) -> None:
+        """A link was put where somebody waits for one, or where nobody will look for it any more."""
+        with contextlib.suppress(IndexError):
+            while rack.closed:
+                self._discard(rack.free.pop())
         with self._changed:
             self._changed.notify()
 
@@ -234,6 +199,7 @@ class SocketLinks:
             self._waiting += 1
             try:
                 while True:
+                    self.rack.busy = True
                     while (link := self._pop()) is not None:
                         if not fresh:
                             return link
@@ -247,23 +213,24 @@ class SocketLinks:
                         raise all_busy(self._address, self._settings)
             finally:
                 self._waiting -= 1
+                self.rack.busy = self._waiting > 0
 
     def _pop(self) -> SocketLink | None:
         try:
-            return self._idle.pop()
+            return self.rack.free.pop()
         except IndexError:
             return None
 
     def _open(self) -> SocketLink:
         connected = connect(self._address, self._settings)
-        link = SocketLink(connected, self._address, self._settings.timeout_s, self._epoch)
+        link = SocketLink(connected, self._address, self._settings.timeout_s, self.rack.epoch)
         if not self._watchers:
             return link
         try:
             instance = run(instance_behind(link))
             if tell(self._watchers, instance):
                 self.close()
-                link.epoch = self._epoch
+                link.epoch = self.rack.epoch
         except BaseException:
             link.close()
             raise

@@ -58,7 +58,9 @@ class Redis:
     def _over(self, transport: Transport | ClientTransport, settings: Settings, script: Script) -> None:
         self._transport = transport
         self.get = transport.get
-        """See `Backend.get`; no call in between on the hit path."""
+        """See `Backend.get`."""
+        self.wire = transport if isinstance(transport, Transport) else None
+        """See `base.Wire`."""
         self._talks = Talks(settings.names_per_call, script)
         self.overlapping = None if isinstance(transport, ClientTransport) else _Conversations(transport, self._talks)
         """See `Overlapping`."""
@@ -71,7 +73,9 @@ class Redis:
 
     def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
         """See `Backend.get_many`."""
-        return self._transport.converse(self._talks.get_many(names))
+        if self.wire is None or not names:
+            return self._transport.converse(self._talks.get_many(names))
+        return self.wire.get_many(names)
 
     def execute(self, name: Name, op: Op, now_ms: int) -> Answer:
         """See `Backend.execute`."""

@@ -1,6 +1,7 @@
 -- THE CACHE MACHINE of cachelib/item.py for Redis: the same rules, in the same order. Read the two side by side.
 --
--- KEYS[i]: a name. ARGV[1]: now_ms. ARGV[i + 1]: the operation on KEYS[i], as ops.py packs it.
+-- KEYS[i]: a name. ARGV[1]: now_ms. ARGV[i + 1]: the operation on KEYS[i], as ops.py packs it. Of one fill there may
+-- be three more, see the first lines below.
 -- The items are those of envelope.py. Versions, floors, tokens and the store's times are 64 bits and stay
 -- strings of 8 bytes: Lua's numbers are doubles, and its `<` on strings asks the locale. Times in ms are
 -- numbers where one reckons with them (below 2^53). No struct, bit or cmsgpack: fakeredis has none.
@@ -17,6 +18,15 @@ local NONE, VALUE, ABSENCE = 0, 1, 2
 local GET, FILL, PUT, RAISE_FLOOR, REVOKE, CLAIM, RELEASE = 1, 2, 3, 4, 5, 6, 7
 local HIT, LEASED, HELD, BELOW_FLOOR, STORED, LEASE_LOST, SUPERSEDED = 1, 2, 3, 4, 5, 6, 7
 local RAISED, TOMBSTONE, REVOKED, CLAIMED, RELEASED, NO_OP = 8, 9, 10, 11, 12, 13
+
+-- A fill that its client has judged itself, by item.py (talks.py): ARGV[3] is the item that it was judged upon,
+-- ARGV[4] the header of what becomes of it, ARGV[5] its life. Where the item still is just that, the judgement holds
+-- and nothing else is looked at: to make the functions below takes longer than this. Else, and where there is no
+-- memory, they decide. It stands first for that reason.
+if ARGV[5] and call('GETRANGE', KEYS[1], 0, HEADER_BYTES) == ARGV[3] then
+  local done = redis.pcall('SET', KEYS[1], ARGV[4] .. sub(ARGV[2], HEADER_OF_OP + 1), 'PX', ARGV[5])
+  if not (type(done) == 'table' and done.err) then return { STORED } end
+end
 
 local now = tonumber(ARGV[1])
 

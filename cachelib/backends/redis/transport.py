@@ -1,27 +1,20 @@
-"""Talks over connections for threads: a list of free ones (append and pop are atomic), the last used first.
-
-redis-py's pool makes them, but is not used otherwise: its checkout (a poll, locks, events) costs
-twice what the round trip does. The reading of a value is written out (`get`): it is what nearly
-every call is.
-"""
+"""Talks over connections for threads. The reading of a value is written out (`get`): nearly every call is one."""
 
 from __future__ import annotations
 
-import time
-import weakref
-from collections.abc import Callable
-from threading import Condition
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from hiredis import pack_command
 from redis.connection import ConnectionPool
 
 from cachelib.backends.base import ConnectionLost
 from cachelib.backends.redis.conversation import converse, conversing
+from cachelib.backends.redis.lanes import Lanes
 from cachelib.backends.redis.link import RECEIVE_BYTES, Late, Link
 from cachelib.backends.redis.settings import Settings, place_of, pool_of
 from cachelib.backends.redis.shapes import GET_HEADS, VALUE_HEADS, VALUES_MAX
-from cachelib.backends.redis.talks import Talk, plain
+from cachelib.backends.redis.talks import Talk, plain, strings
 from cachelib.errors import CacheUnavailable
 from cachelib.forks import forgets_on_fork
 from cachelib.model import Name
@@ -30,118 +23,6 @@ from cachelib.proof import Seen, tell
 
 T = TypeVar("T")
 _JOIN = b"".join
-Greet: TypeAlias = Callable[[Link], None]
-"""Told of a connection that was just made, before it is used."""
-
-
-class Lanes:
-    """The connections of one process, between `close` and `close`: the free ones, and how many there are."""
-
-    def __init__(self, pool: ConnectionPool, settings: Settings, place: str, greet: Greet | None) -> None:
-        self.free: list[Link] = []
-        self.busy = False
-        """Somebody waits for a connection, or these lanes are closed: `settle` after giving one back."""
-        self._pool, self._settings, self._place, self._greet = pool, settings, place, greet
-        self._open = self._waiting = 0
-        self._closed = False
-        self._changed = Condition()
-        # Weak: one that an interrupt lost between two lines is closed by its end.
-        self._all: weakref.WeakSet[Link] = weakref.WeakSet()
-
-    def take(self) -> Link:
-        """A connection that nobody uses: the one used last, or a new one. Waits for at most `wait_ms`."""
-        try:
-            return self.free.pop()
-        except IndexError:
-            pass
-        deadline = time.monotonic() + self._settings.wait_ms / 1000
-        with self._changed:
-            while True:
-                if self.free:
-                    return self.free.pop()
-                if self._open < self._settings.connections_max:
-                    self._open += 1
-                    return self._made()
-                self._wait(deadline)
-
-    def take_live(self) -> Link:
-        """As `take`, but none that the server has closed while it was idle: for what must not be sent twice."""
-        return self.idle() or self.take()
-
-    def idle(self) -> Link | None:
-        """The one used last that is free and was not closed; None: to get one may take its time."""
-        while True:
-            try:
-                link = self.free.pop()
-            except IndexError:
-                return None
-            if not link.has_something_to_read():
-                return link
-            self.drop(link)
-
-    @property
-    def full(self) -> bool:
-        """All connections that may be are there. As seen without a lock: who is wrong waits, within the bound."""
-        return self._open >= self._settings.connections_max
-
-    def settle(self) -> None:
-        """See `busy`."""
-        with self._changed:
-            if self._closed:
-                self._disconnect_free()
-            self._changed.notify()
-
-    def give(self, link: Link) -> None:
-        """Back among the free ones."""
-        self.free.append(link)
-        if self.busy:
-            self.settle()
-
-    def drop(self, link: Link) -> None:
-        """Close it: a reply may be under way that belongs to nobody."""
-        with self._changed:
-            self._open -= 1
-            self._changed.notify()
-        link.disconnect()
-
-    def close(self) -> None:
-        """Close the free ones now, and the others when they are given back."""
-        with self._changed:
-            self._closed = self.busy = True
-            self._disconnect_free()
-
-    def _made(self) -> Link:
-        try:
-            link = Link(self._pool, self._place, self._greet)
-        except BaseException:
-            self._open -= 1
-            raise
-        self._all.add(link)
-        return link
-
-    def _wait(self, deadline: float) -> None:
-        # Whoever gives back appends first and looks at `busy` then; we the other way round: one of us sees the other.
-        self._waiting += 1
-        self.busy = True
-        try:
-            if not self.free and not self._changed.wait(deadline - time.monotonic()):
-                raise CacheUnavailable(
-                    f"{self._place}: all {self._settings.connections_max} connections were in use "
-                    f"for {self._settings.wait_ms} ms; raise connections_max, or wait_ms"
-                )
-        finally:
-            self._waiting -= 1
-            self.busy = self._waiting > 0 or self._closed
-
-    def forget(self) -> None:
-        """In a child after a fork: the parent goes on using its sockets, so our copies are closed and no more."""
-        for link in self._all:
-            link.disconnect()
-
-    def _disconnect_free(self) -> None:
-        while self.free:
-            self.free.pop().disconnect()
-            self._open -= 1
 
 
 class Transport:
@@ -155,12 +36,20 @@ class Transport:
         self.place = f"redis at {place_of(self._pool.connection_kwargs)}"
         self._ask: Callable[[], Talk[str]] | None = None
         self._watchers: list[Seen] = []
-        self._lanes = self._new_lanes()
+        self.rack = self._new_lanes()
+        """See `Wire.rack`."""
         forgets_on_fork(self)
+
+    # How one value is asked for and comes, see `Wire`.
+    behind, opening, closing, names = b"\r\n", b"$", b"", False
+
+    def before(self, length: int) -> bytes:
+        """See `Wire.before`."""
+        return b"*2\r\n$3\r\nGET\r\n$%d\r\n" % length
 
     def get(self, name: Name) -> bytes | None:
         """The bytes kept for `name`: one round trip, and as little else as can be."""
-        lanes = self._lanes
+        lanes = self.rack
         try:
             request = _JOIN((GET_HEADS[len(name)], name, b"\r\n"))
             link = lanes.free.pop()
@@ -170,18 +59,54 @@ class Transport:
             link.send(request)
             data = link.receive(RECEIVE_BYTES)
             head = VALUE_HEADS[len(data)] if len(data) < VALUES_MAX else ()
-            raw = data[len(head) : -2] if data.startswith(head) else plain(link.reply(data))
+            whole = data.startswith(head) and data.endswith(b"\r\n")
         except BaseException as error:  # noqa: BLE001 - an interrupted call, too, leaves a reply behind
-            lanes.drop(link)
-            return self._get_again(lanes, name, link.failed(error) if isinstance(error, OSError) else error)
+            return self.again(lanes, link, name, error)
+        if not whole:
+            return self.rest(lanes, link, name, data)
         lanes.free.append(link)
         if lanes.busy:
             lanes.settle()
+        return data[len(head) : -2]
+
+    def rest(self, rack: Lanes, link: Link, name: Name, data: bytes) -> bytes | None:
+        """See `Wire.rest`."""
+        try:
+            raw = plain(link.reply(data))
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self.again(rack, link, name, error)
+        rack.give(link)
         return raw
+
+    def again(self, rack: Lanes, link: Link, name: Name, error: BaseException) -> bytes | None:
+        """See `Wire.again`."""
+        rack.drop(link)
+        failed = link.failed(error) if isinstance(error, OSError) else error
+        if not isinstance(failed, ConnectionLost):
+            raise failed
+        # The server closed it while it was idle. Reading twice is harmless; a new one tells how things are.
+        return self._get(rack, self._new_connection(rack), name)
+
+    def get_many(self, names: Sequence[Name]) -> list[bytes | None]:
+        """`get` for at least one name, all in one round trip."""
+        lanes, request, count = self.rack, _packed(b"MGET", *names), len(names)
+        try:
+            return self._strings(lanes, lanes.take(), request, count)
+        except ConnectionLost:  # see `again`
+            return self._strings(lanes, self._new_connection(lanes), request, count)
+
+    def _strings(self, lanes: Lanes, link: Link, request: bytes, count: int) -> list[bytes | None]:
+        try:
+            found = strings(link.one(request), count)
+        except BaseException:
+            lanes.drop(link)
+            raise
+        lanes.give(link)
+        return found
 
     def converse(self, talk: Talk[T]) -> T:
         """Drive a talk to its end, on one connection."""
-        lanes = self._lanes
+        lanes = self.rack
         link = lanes.take_live()
         try:
             value, sound = converse(link, talk)
@@ -196,7 +121,7 @@ class Transport:
 
     async def conversing(self, talk: Talk[T]) -> T:
         """`converse`, beside other conversations of this thread (`overlap.py`)."""
-        lanes = self._lanes
+        lanes = self.rack
         link = lanes.idle()
         if link is None:
             await (place() if lanes.full else turn())
@@ -220,27 +145,20 @@ class Transport:
 
     def close(self) -> None:
         """Close every connection; the next call opens new ones."""
-        lanes, self._lanes = self._lanes, self._new_lanes()
+        lanes, self.rack = self.rack, self._new_lanes()
         lanes.close()
 
     def forget(self) -> None:
         """In a child after a fork."""
-        lanes, self._lanes = self._lanes, self._new_lanes()
+        lanes, self.rack = self.rack, self._new_lanes()
         lanes.forget()
 
     # --- how -----------------------------------------------------------------------------------
 
-    def _get_again(self, lanes: Lanes, name: Name, failed: BaseException) -> bytes | None:
-        """After a `get` that failed on a connection that was free."""
-        if not isinstance(failed, ConnectionLost):
-            raise failed
-        # The server closed it while it was idle. Reading twice is harmless; a new one tells how things are.
-        return self._get(lanes, self._new_connection(lanes), name)
-
     def _get(self, lanes: Lanes, link: Link, name: Name) -> bytes | None:
         """`get` over a connection that was chosen before."""
         try:
-            raw = plain(link.one(_request(name)))
+            raw = plain(link.one(_packed(b"GET", name)))
         except BaseException:
             lanes.drop(link)
             raise
@@ -269,6 +187,6 @@ class Transport:
             self.close()
 
 
-def _request(name: Name) -> bytes:
-    packed: bytes = pack_command((b"GET", name))  # type: ignore[arg-type]
+def _packed(*command: bytes) -> bytes:
+    packed: bytes = pack_command(command)  # type: ignore[arg-type]
     return packed
