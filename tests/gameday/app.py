@@ -104,7 +104,7 @@ class App:
                     conn.execute(text("update boards set tier = :t where id = 1"), {"t": tier})
 
     def _some(self) -> int:
-        return random.randrange(ROWS)
+        return random.randrange(self.now["rows"])
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ class Day:
         watch = self.watch
 
         def settled() -> bool:
-            return bool(watch.fired) or (watch.looked and not watch.states)  # a false alarm needs no further wait
+            return bool(watch.fired) or watch.quiet()  # a false alarm needs no further wait
 
         self.until(settled, "nothing fires before anything is broken", END_S)
         watch.begin()
@@ -204,6 +204,8 @@ def _played(incident: Incident, world: World, *, after_another: bool = False) ->
             failed = f"{type(error).__name__}: {error}"
             watch.note("world", "MISSED", failed[:SAID_MAX])
             world.load()
+            if incident.shares:
+                watch.wait_for_quiet(END_S)  # what it has left behind is not the next one's
     return Result(incident, servers.backend, servers.factor, watch.lines, watch.fired, over_s, failed)
 
 

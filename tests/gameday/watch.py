@@ -54,6 +54,16 @@ class Watch:
         """Seconds since the incident began."""
         return time.monotonic() - self.began
 
+    def quiet(self) -> bool:
+        """No alert waits or fires."""
+        return self.looked and not self.states
+
+    def wait_for_quiet(self, wait_s: float) -> None:
+        """Until then, or for so long."""
+        deadline = time.monotonic() + wait_s
+        while not self.quiet() and time.monotonic() < deadline:
+            time.sleep(EVERY_S)
+
     def begin(self) -> None:
         """The incident begins now; perhaps once more, where it needs a calm of its own. Raises `FalseAlarm`."""
         shift = self.now()

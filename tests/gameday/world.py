@@ -31,7 +31,7 @@ SHOP = "app"
 SHOP_MODULE = Path(shop.__file__).read_text()
 LOAD: Mapping[str, Any] = {
     **{"read_rate": 60, "write_rate": 5, "sql_rate": 5, "herd": 0, "wide": 0.0, "deadline": None},
-    **{"namespace": "lc", "board_changes": True, "boards": 1},
+    **{"namespace": "lc", "board_changes": True, "boards": 1, "rows": shop.ROWS},
 }
 
 
