@@ -90,7 +90,8 @@ class PostgreSQLTriggerMaker:
         self, engines: Engines, shape: TableShape, home: str, work: Callable[[Connection], Work | None]
     ) -> Installed:
         for attempt in range(1, self._attempts_max + 1):
-            with translated(f"installing on table {shape.table.given!r}"), engines.get("main").connect() as conn:
+            doing = f"changing the triggers of table {shape.table.given!r}"
+            with translated(doing), engines.get("main").connect() as conn:
                 conn.execute(_ONE_AT_A_TIME)
                 todo = work(conn)
                 if todo is None:

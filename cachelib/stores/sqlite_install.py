@@ -39,7 +39,7 @@ class SQLiteTriggerMaker:
     def apply(self, engines: Engines, shape: TableShape, home: str, plan: Planned) -> Installed:
         """See `TriggerMaker.apply`."""
         made = script(shape).triggers
-        with engines.writing(f"installing on table {shape.table.given!r}") as conn:
+        with engines.writing(f"changing the triggers of table {shape.table.given!r}") as conn:
             begun = time.monotonic()
             planned = plan(conn)
             if planned is None:

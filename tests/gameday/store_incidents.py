@@ -80,7 +80,12 @@ slow = Incident(
     mends=_end_session,
     over='(sum(rate(leasecache_reads_total{source="error"}[5s])) or vector(0)) < 0.001'
     " * sum(rate(leasecache_reads_total[5s]))",
-    may={"LeaseContention": "who waits for the store waits for its leases", **BURN, **COLD},
+    may={
+        "LeaseContention": "who waits for the store waits for its leases",
+        "InvalidationLagHigh": "such a lock has a transaction's number, which the store's own log is not read past",
+        **BURN,
+        **COLD,
+    },
     shares=True,
 )
 
