@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
-from cachelib.effects import coalesce
+from cachelib.effects import Effect, coalesce
 from cachelib.errors import StoreError
 from cachelib.model import RowChange
 from invalidator.dead_letters import letters_of
 from invalidator.epochs import Epochs
 from invalidator.letterbox import Letterbox
-from invalidator.looks import Held, Late, Looks
+from invalidator.looks import Held, Late, Looks, Visibility
 from invalidator.metrics import Metrics
 from invalidator.rules import Reading, Rules
 from invalidator.sources.base import ChangeSource, Event, Polled, Positions, covers
@@ -20,6 +22,8 @@ from invalidator.work import Work
 
 _LOOK_AGAIN_S = 0.05
 """While something waits for its second look, polls are no longer than this."""
+_MANY = 50
+"""Of so many changes the store is asked before they are told: to tell them twice would take longer than to ask."""
 
 
 class Feed:
@@ -90,24 +94,59 @@ class Feed:
 
     def _work(self, polled: Polled) -> Iterator[Work]:
         """Whatever may fail comes before anything is taken from what waits."""
-        rules, visibility = self._rules(), self._looks.visibility
+        rules, looks = self._rules(), self._looks
         reading = rules.read(polled.events, polled.poison)
         work = self._all_of(polled, reading)
-        if visibility is not None and work.effects:
-            yield work.early()  # before the store is asked what can be read in it: it may take its time
-        if polled.events or polled.poison or len(self._looks):
+        hidden = yield from self._tell(polled, work)
+        asked = self._is_to_ask(polled, reading, hidden)
+        if asked:
             self._look()
-        hidden = visibility.hidden(polled.events) if visibility is not None and polled.events else ()
-        again = reading if len(hidden) == len(polled.events) else rules.read(hidden, polled.poison)
         self._renew(reading.renew)
         works = self._second()
         letter = self._post(polled, reading)
-        late = self._late(hidden, polled, reading, again, letter)
+        lates = self._lates(hidden, polled, reading, rules, letter)
         self._count(polled, reading)
         self.at = polled.after
-        works += self._looks.rest(work, late)
-        self._metrics.second_pending.set(self._looks.pending)
+        for late in lates[:-1]:
+            works += looks.rest(work.part(), late)
+        works += looks.rest(work, lates[-1])
+        if asked or not lates[0].hidden:  # some of it may be due already; what cannot be given now is the next time
+            with suppress(StoreError):
+                works += self._second()
+        self._metrics.second_pending.set(looks.pending)
         yield from works
+
+    def _tell(self, polled: Polled, work: Work) -> Generator[Work, None, Sequence[Event]]:
+        """Tell what others may not be able to read yet. Returns what nobody knew to be visible before it was told.
+
+        What the store is asked afterwards does not help: a commit that became visible between the telling and the
+        question may have been missed by a load in between, which filled what the telling had left empty.
+        """
+        visibility, failed = self._looks.visibility, None
+        if visibility is None:
+            return ()
+        hidden = visibility.hidden(polled.events)
+        if len(hidden) >= _MANY:
+            try:
+                self._look()
+                hidden = visibility.hidden(polled.events)
+            except StoreError as error:
+                failed = error
+        if work.effects:
+            yield work.early()  # a few at once: the store may take its time
+        if failed is not None:
+            raise failed
+        return hidden
+
+    def _is_to_ask(self, polled: Polled, reading: Reading, hidden: Sequence[Event]) -> bool:
+        """Whether the store is asked now what can be read in it.
+
+        To say a second time what a version tells apart changes nothing that was loaded since. So it is done seldom,
+        for several polls together. Anything else voids what was loaded since, or is of use only then: that is quick.
+        """
+        if hidden and (reading.renew or any(map(_voids_again, reading.effects))):
+            return True
+        return bool(hidden or polled.poison or len(self._looks)) and self._looks.asked_long_ago
 
     def _all_of(self, polled: Polled, reading: Reading) -> Work:
         return Work(
@@ -120,24 +159,31 @@ class Feed:
             oldest_us=reading.oldest_us,
         )
 
-    def _late(self, hidden: Sequence[Event], polled: Polled, reading: Reading, again: Reading, letter: int) -> Late:
+    def _lates(
+        self, hidden: Sequence[Event], polled: Polled, reading: Reading, rules: Rules, letter: int
+    ) -> Sequence[Late]:
+        """What cannot be done yet; when the last of them is, the poll is. `hidden`: as `_tell` returned it."""
         visibility = self._looks.visibility
         if visibility is None:
-            return Late(letter=letter)
+            return [Late(letter=letter)]
+        still = visibility.hidden(hidden)  # fewer where the store was asked since
+        effects = tuple(_of_the_visible(hidden, still, polled, reading, rules))
+        *others, last = _by_transaction(still)
         # What cannot be read has no transaction by which to know that it is visible.
         unknown = [Event(one.partition, one.position, RowChange("", "truncate")) for one in polled.poison]
-        # What is visible already has been told, but not written through: that may only come now.
-        images = [one for one in reading.effects if one.content is not None]
-        if not (hidden or unknown):
-            return Late(letter=letter, effects=tuple(images))
-        named = frozenset(entity for _, entity, _ in again.renew)
-        both = [*hidden, *unknown]
-        effects = tuple(coalesce([*again.effects, *images]))
-        return Late(len(both), visibility.mark(both), effects, named, letter)
+        if not (last or unknown):
+            return [Late(effects=effects, letter=letter)]
+        again = reading if len(last) == len(polled.events) else rules.read(last, polled.poison)
+        end = replace(self._late([*last, *unknown], again, visibility), letter=letter)
+        lates = [self._late(some, rules.read(some), visibility) for some in others]
+        return [*([Late(effects=effects)] if effects else ()), *lates, end]
+
+    def _late(self, events: Sequence[Event], reading: Reading, visibility: Visibility) -> Late:
+        named = frozenset(entity for _, entity, _ in reading.renew)
+        return Late(len(events), visibility.mark(events), tuple(reading.effects), named)
 
     def _look(self) -> None:
-        if self._looks.visibility is not None:
-            self._looks.visibility.look()
+        self._looks.look()
         self._metrics.second_oldest_s.set(self._looks.oldest_s)
 
     def _second(self) -> list[Work]:
@@ -201,3 +247,38 @@ class Feed:
             metrics.poll_size.observe(len(polled.events))
         if reading.oldest_us:
             metrics.age_s.observe(max(0, time.time_ns() // 1000 - reading.oldest_us) / 1e6)
+
+
+def _voids_again(effect: Effect) -> bool:
+    return effect.force or not effect.version or effect.content is not None
+
+
+def _of_the_visible(
+    hidden: Sequence[Event], still: Sequence[Event], polled: Polled, reading: Reading, rules: Rules
+) -> Sequence[Effect]:
+    """Of those that are not still hidden: what was when it was told, again; of the others the after-images.
+
+    They have been told, but not written through: that may only come now.
+    """
+    found: list[Effect] = []
+    if any(one.content is not None for one in reading.effects):
+        read = rules.read(_without(hidden, polled.events)) if hidden else reading
+        found += [one for one in read.effects if one.content is not None]
+    if len(still) < len(hidden):
+        found += rules.read(_without(still, hidden)).effects
+    return coalesce(found)
+
+
+def _without(some: Sequence[Event], events: Sequence[Event]) -> Sequence[Event]:
+    left = set(map(id, some))
+    return [event for event in events if id(event) not in left]
+
+
+def _by_transaction(events: Sequence[Event]) -> Sequence[Sequence[Event]]:
+    """At least one part. One may be hidden for long, and the others are not to wait for it."""
+    if len(events) >= _MANY:
+        return [events]
+    parts: dict[int | None, list[Event]] = {}
+    for event in events:
+        parts.setdefault(event.change.tx, []).append(event)
+    return list(parts.values()) or [()]

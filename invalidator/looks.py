@@ -7,9 +7,10 @@ PROTOCOL.md, "Applying the log". The order of events that one look would miss:
     a reader misses, loads the old row, and fills it in
     the commit becomes visible, and nothing tells the cache again
 
-So what such a source shows is applied at once, and once more when it is surely visible, unless it already was.
-Only then is it done (I9): what waits for those before it, and for its dead letters, is how far the log is done. The
-looks themselves wait for nobody: they come as soon as they are due, whatever stands before them.
+So what such a source shows is applied at once, and once more when it is surely visible, unless it already was when it
+was applied the first time: what the store shows afterwards says nothing of that moment. Only then is it done (I9): what
+waits for those before it, and for its dead letters, is how far the log is done. The looks themselves wait for nobody:
+they come as soon as they are due, whatever stands before them.
 """
 
 from __future__ import annotations
@@ -124,6 +125,8 @@ class Held:
     since_s: float
 
 
+LOOK_EVERY_S = 0.05
+"""So seldom the store is asked where only last looks wait for it: one question and one batch for several polls."""
 _NOT_DUE_MAX = 100
 """A search for looks that are due passes over so many that are not: it is made at each poll (I10)."""
 
@@ -144,10 +147,22 @@ class Looks:
         self._clock_s = clock_s
         self._waiting: deque[Held] = deque()
         self._taken_out = False
+        self._asked_at_s = float("-inf")
         self.pending = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def look(self) -> None:
+        """Ask anew what can be read. Raises `StoreError`."""
+        if self.visibility is not None:
+            self.visibility.look()
+        self._asked_at_s = self._clock_s()
+
+    @property
+    def asked_long_ago(self) -> bool:
+        """It is time to ask again."""
+        return self._clock_s() - self._asked_at_s >= LOOK_EVERY_S
 
     @property
     def full(self) -> bool:

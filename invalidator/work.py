@@ -48,6 +48,10 @@ class Work:
         """The same, of which nothing is done when it is applied: nor what is before it, which may wait as well."""
         return replace(self, after={}, watermark_us=None, told=self.after)
 
+    def part(self) -> Work:
+        """The same, of which a part is told again: the log is not done up to its end by that."""
+        return replace(self, after={}, watermark_us=None)
+
     def early(self) -> Work:
         """A first look at what others may not be able to read yet: it may void, and not be written through."""
         effects = tuple(replace(one, content=None) if one.content is not None else one for one in self.effects)

@@ -1,8 +1,8 @@
 """How long after a commit is its key void in the cache? The invalidator as a process, over its sources.
 
-`python -m tests.bench.visible [--rate 200] [--seconds 15] [--warm-up 10] [--runs 1] [--only kafka]`. One thread commits
-updates by plain SQL, one after the other, each of another key; another looks at the items of those keys in the cache
-and notes when their floor has risen. So a figure is late by up to one look (its median is printed).
+`python -m tests.bench.visible [--rate 200] [--seconds 15] [--warm-up 10] [--runs 1] [--only kafka] [--nodes redis]`.
+One thread commits updates by plain SQL, one after the other, each of another key; another looks at the items of those
+keys in the cache and notes when their floor has risen. So a figure is late by up to one look (its median is printed).
 
 "kafka" is PostgreSQL, Debezium (poll.interval.ms=5, linger.ms=0), Kafka, the source `kafka`; beside it, on the same
 topic at the same time, a bare consumer of the same client in a process of its own, from the same commits to the
@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -43,6 +43,7 @@ from tests.servers.redis import RedisServer
 KEYS = 2_000
 GIVE_UP_S = 10.0
 PARTITIONS = 1
+NODES: dict[str, Callable[[], RedisServer | MemcachedServer]] = {"redis": RedisServer, "memcached": MemcachedServer}
 spawn = get_context("spawn")
 
 
@@ -225,12 +226,15 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=10)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--only", default="sqlite,postgresql,kafka")
+    parser.add_argument("--nodes", default=",".join(NODES))
     options = parser.parse_args()
     heads = ("commits/s", "p50 ms", "p90", "p99", "max", "lost", "cpu %", "look ms")
     print(f"{'store -> cache':<28}" + "".join(f"{head:>10}" for head in heads), flush=True)
     with ExitStack() as stack:
         postgres = stack.enter_context(PostgresServer())
-        nodes = stack.enter_context(RedisServer()), stack.enter_context(MemcachedServer())
+        nodes = [NODES[name]() for name in options.nodes.split(",")]
+        for node in nodes:
+            stack.enter_context(node)
         for kind in options.only.split(","):
             kafka = stack.enter_context(KafkaServer()) if kind == "kafka" else None
             for node in nodes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from cachelib.model import Item, RowChange, value_of
 from cachelib.stores import SqlStore
 from invalidator.config import load
 from invalidator.logs import open_log
+from invalidator.looks import LOOK_EVERY_S
 from invalidator.rules import Rules
 from invalidator.service import Service
 from invalidator.sources.base import Capability, Committed, Event, Polled, Positions
@@ -146,6 +148,7 @@ class World:
         self.store.install("items")
         self.sql("select pg_create_logical_replication_slot('slot', 'test_decoding')")
         self.node = Memory()
+        self.later_s = 0.0
         self.source = Slot(conn, [])
         rules = Rules([ITEMS])
         settings = load(None, {}, {"apply": {"settle_delay": "1h", "positions": "50ms"}, "log": {"level": "error"}})
@@ -157,6 +160,7 @@ class World:
             rules=rules,
             reload=lambda: rules,
             log=open_log(settings.log),
+            clock_s=lambda: time.monotonic() + self.later_s,
             turn_s=0.0,
         )
         self.service.begin()
@@ -168,6 +172,7 @@ class World:
 
     def go(self, turns: int = 6) -> None:
         for _ in range(turns):
+            self.later_s += LOOK_EVERY_S  # so that each may ask the store
             self.service.turn()
             for worker in self.service.fleet:
                 try:

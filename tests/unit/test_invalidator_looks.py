@@ -202,13 +202,56 @@ def applied(world: World) -> int:
     return sum(len(batch) for batch in world.node().applied)
 
 
-def test_change_that_is_visible_already_is_applied_once_and_done() -> None:
+def test_change_that_was_visible_before_it_is_told_is_applied_once_and_done() -> None:
     world = early()
+    world.store.change(tx=4)
+    world.go()
+    looked_again = world.metric("second_looks_total")
     world.store.change(tx=5)
     world.go()
-    assert applied(world) == 1
-    assert world.store.consumers["invalidator"] == at(1)
+    assert applied(world) == 2
+    assert world.store.consumers["invalidator"] == at(2)
+    assert world.metric("second_looks_total") == looked_again
+
+
+def test_of_many_changes_the_store_is_asked_before_they_are_told() -> None:
+    world = early()
+    for number in range(100):
+        world.store.change(tx=5, key={"id": number})
+    world.go()
+    assert applied(world) == 100
+    assert world.store.consumers["invalidator"] == at(100)
     assert world.metric("second_looks_total") == 0
+
+
+def test_commit_that_stays_hidden_does_not_hold_up_the_last_looks_of_others_in_its_poll() -> None:
+    world = early()
+    hide(world, [500, 501, 502])
+    world.store.change(tx=5)
+    world.go(1)
+    asked = world.store.asked  # type: ignore[attr-defined]
+    for number, tx in enumerate([500, 501, 502]):
+        world.store.change(tx=tx, key={"id": number})
+    world.go(1, every_s=0.01)
+    assert world.store.asked == asked, "a moment ago"  # type: ignore[attr-defined]
+    filled = [world.cache(version=0, text=f"customers:{number}") for number in range(3)]
+    hide(world, [501])
+    world.go()
+    assert [fresh(world.node(), name) for name in filled] == [False, True, False]
+    hide(world, [])
+    world.go()
+    assert not fresh(world.node(), filled[1])
+    assert world.store.consumers["invalidator"] == at(4)
+
+
+def test_few_changes_a_poll_are_asked_about_together() -> None:
+    world = early()
+    before = world.store.asked  # type: ignore[attr-defined]
+    for number in range(40):
+        world.store.change(tx=1000 + number, key={"id": number})
+        world.go(1, every_s=0.01)
+    assert world.store.asked - before <= 9  # type: ignore[attr-defined]
+    assert applied(world) == 40
 
 
 def test_change_is_applied_before_the_store_is_asked_what_is_visible() -> None:
