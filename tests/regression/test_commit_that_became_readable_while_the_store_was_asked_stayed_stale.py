@@ -40,7 +40,7 @@ def test_what_was_filled_between_the_telling_and_the_question_is_voided() -> Non
 
 
 def test_what_the_store_showed_before_the_telling_is_told_once() -> None:
-    world, filled = told_then_readable()
+    world, _ = told_then_readable()
     world.store.change(tx=5)
     world.go()
     told = len(world.node().applied)
