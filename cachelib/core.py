@@ -31,7 +31,8 @@ from cachelib.plans import NOT_ASKED, NotAsked, Raw, hit, level_of, may_look, pl
 from cachelib.policy import L1, Bounded, Duration, Eventual, Level, Mode, StoreBudget, Strong, duration_ms
 from cachelib.pool import Pool
 from cachelib.port import Found
-from cachelib.steps import ReadPlan, read
+from cachelib.readplan import ReadPlan
+from cachelib.steps import read
 from cachelib.stores.base import AsyncStore
 from cachelib.view import LayoutView, View
 from cachelib.world import Abandon, World

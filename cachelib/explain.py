@@ -10,7 +10,7 @@ from cachelib.errors import DecodeError, LaterCodec
 from cachelib.item import leased, may_serve_stale, refresh_due, serves
 from cachelib.model import Item, Kind
 from cachelib.policy import Mode
-from cachelib.steps import ReadPlan
+from cachelib.readplan import ReadPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,9 @@ from cachelib.model import Kind, Name
 from cachelib.nodes import Node, now_ms
 from cachelib.pool import Pool
 from cachelib.port import Found
+from cachelib.readplan import ReadPlan
+from cachelib.shown import taken
 from cachelib.standing import Standing, Trust
-from cachelib.steps import ReadPlan, taken
 from cachelib.straight import NOTHING, UNASKED, Anybody, Ask, Trusted, Unserved, straight
 from cachelib.world import Flights
 

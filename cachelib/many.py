@@ -22,7 +22,8 @@ from cachelib.model import Name
 from cachelib.plans import hit, level_of, may_look
 from cachelib.policy import Duration, Eventual, Level, duration_ms
 from cachelib.port import Found
-from cachelib.steps import ReadPlan, read
+from cachelib.readplan import ReadPlan
+from cachelib.steps import read
 from cachelib.view import View
 
 _ABSENT: Any = object()

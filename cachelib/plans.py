@@ -14,7 +14,7 @@ from cachelib.model import Item, Kind, Name
 from cachelib.nodes import now_ms
 from cachelib.policy import Bounded, Duration, Eventual, Level, Mode, Strong, duration_ms
 from cachelib.port import Found
-from cachelib.steps import ReadPlan
+from cachelib.readplan import ReadPlan
 
 GUTTER_MS_MAX = 2000
 """Nobody voids what the gutter keeps, so an eventual read may be so far behind while a node is down."""

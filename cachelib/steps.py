@@ -3,15 +3,12 @@
 Every rule of a client stands here, once, for all faces: threads, asyncio, batches, tests. The
 functions are coroutines over a `Port` and touch nothing else. The numbers I1 … cite
 PROTOCOL.md.
-
-Longer than 300 lines because a read and a write are judged against each other: a rule of one is read beside the other.
+What a read shows of the answers stands in `shown.py`, what it goes by in `readplan.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from cachelib.errors import (
     CacheError,
@@ -22,11 +19,8 @@ from cachelib.errors import (
     LoadFailed,
     StoreBudgetExceeded,
 )
-from cachelib.item import may_serve_stale, serves
-from cachelib.levels import always
+from cachelib.item import serves
 from cachelib.model import (
-    ANY,
-    NOTHING,
     Answer,
     BelowFloor,
     Content,
@@ -41,13 +35,14 @@ from cachelib.model import (
     Op,
     RaiseFloor,
     Release,
-    Requirement,
     Revoke,
     Stored,
     Token,
 )
 from cachelib.policy import Lives, Mode, Pace
-from cachelib.port import Found, Landing, Loaded, Port
+from cachelib.port import Found, Loaded, Port
+from cachelib.readplan import ReadPlan
+from cachelib.shown import shown_item, shown_loaded, shown_meanwhile, shown_stale, taken
 
 FIRST_WAIT_MS = 4
 """A waiter looks again after this long, then after 1.5 times as long each time."""
@@ -57,57 +52,6 @@ LEAD_WAIT_MS, LEAD_WAIT_SHARE = 2, 16
 is late by no more of it than that; but not after less than 2 ms."""
 WRITE_TRIES = 3
 """How often a writer's cache step is tried on a node that does not answer."""
-
-
-@dataclass(slots=True)
-class ReadPlan:
-    """One read, decided: everything that does not depend on what the cache answers. Nobody changes it.
-
-    Not frozen all the same: of twenty fields that would be 2 µs more for each miss.
-    """
-
-    key: Any
-    names: tuple[Name, ...]
-    """Where the item is; while a layout change is under way, also where it is going to be."""
-    pace: Pace
-    lives: Lives
-    decode: Callable[[bytes], Any]
-    """Bytes to value. Raises `DecodeError`, or `LaterCodec` where a newer program wrote them."""
-    requirement: Requirement = ANY
-    """What the level asks of an item, see `levels.py`."""
-    holds: Callable[[], bool] = always
-    """Asked after an item was read: the server is still the one that the requirement was made for."""
-    proven: bool = True
-    """The node's items may be served, if they meet the requirement. False: whatever it holds, the store is asked."""
-    strong: bool = False
-    mode: Mode = Mode.ON
-    stale: bool = True
-    """Content that is no longer fresh may be shown while another loads, or when the store fails."""
-    also: Requirement = ANY
-    """What an item has to be besides; where one that serves is not, the store is asked."""
-    joins: bool = True
-    joins_from_us: int = 0
-    """Only a load that began then (the store's clock) or later."""
-    record: Callable[[Found], Found] | None = None
-    """Told how the read ended; it answers that, with what is known besides."""
-    store_when_down: bool = True
-    """Ask the store when the node cannot be reached, instead of raising."""
-    gutter: Name | None = None
-    """What the key is called on the node that keeps it for a moment while its own does not answer."""
-    gutter_ms: int = 0
-    """For how long; nobody tells that node of changes."""
-
-    @property
-    def name(self) -> Name:
-        """Where reads are served from and fills go to."""
-        return self.names[0]
-
-    @property
-    def shows_stale(self) -> bool:
-        """A strong read, or one that asks for something as new as it knows of, is never shown stale content."""
-        if not self.stale or self.strong:
-            return False
-        return (self.requirement is ANY or self.requirement == ANY) and (self.also is ANY or self.also == ANY)
 
 
 async def read(port: Port, plan: ReadPlan, vacant: bool = False) -> Found:
@@ -146,35 +90,6 @@ async def _join(port: Port, plan: ReadPlan) -> Found | None:
     return taken(plan, await port.join(plan.name, plan.pace.wait_ms_max))
 
 
-def taken(plan: ReadPlan, landing: Landing) -> Found | None:
-    """What a read that joined a flight takes of how that ended; None: nothing. Raises what it ended with."""
-    if isinstance(landing, CacheError):
-        raise landing
-    if landing is None or landing.content is None:
-        return None
-    stale = landing.source == "stale"
-    if not (plan.shows_stale if stale else _new_enough(plan, landing)):
-        return None
-    # Written out, and in one go: fifty threads do it at once, each with what another left in the processor's caches.
-    return Found(
-        plan.decode(landing.content.payload) if landing.found else None,
-        landing.found,
-        landing.version,
-        "stale" if stale else "joined",
-        landing.as_of_us,
-        landing.content,
-        landing.source in ("filled", "hit"),
-    )
-
-
-def _new_enough(plan: ReadPlan, landing: Found) -> bool:
-    """Not from before what this read has to see."""
-    if plan.requirement is ANY and plan.also is ANY:
-        return landing.as_of_us >= plan.joins_from_us
-    item = Item(landing.content or NOTHING, version=landing.version, as_of_us=landing.as_of_us)
-    return item.as_of_us >= plan.joins_from_us and serves(item, plan.requirement) and serves(item, plan.also)
-
-
 async def _read_through(port: Port, plan: ReadPlan, vacant: bool) -> Found:
     waited, pause, repaired = 0, float(FIRST_WAIT_MS), False
     while True:
@@ -188,7 +103,7 @@ async def _read_through(port: Port, plan: ReadPlan, vacant: bool) -> Found:
                 if not serves(item, plan.also):
                     return await _past(port, plan)
                 try:
-                    return _found(plan, item, "hit")
+                    return shown_item(plan, item, "hit")
                 except LaterCodec:
                     port.note("later_codec")
                     return await _past(port, plan)
@@ -201,7 +116,7 @@ async def _read_through(port: Port, plan: ReadPlan, vacant: bool) -> Found:
             case Leased(token, item):
                 return await _fill(port, plan, token, item)
             case Held(left_ms, item):
-                stale = _stale(port, plan, item)
+                stale = shown_stale(port, plan, item)
                 if stale is not None:
                     return stale
                 if waited >= plan.pace.wait_ms_max:  # I10
@@ -236,7 +151,7 @@ async def _look(port: Port, plan: ReadPlan, get: Get) -> Answer:
 
 async def _fill(port: Port, plan: ReadPlan, token: Token, item: Item) -> Found:
     """The lease is ours: load (I6: only now), then store under it."""
-    shown = _shown_meanwhile(port, plan, item)
+    shown = shown_meanwhile(port, plan, item)
     if shown is None:
         port.take_off(plan.name)
     else:
@@ -244,7 +159,7 @@ async def _fill(port: Port, plan: ReadPlan, token: Token, item: Item) -> Found:
     try:
         return await _load_and_store(port, plan, token)
     except (LoadFailed, StoreBudgetExceeded):
-        fallback = _after_failed_load(port, plan, item)
+        fallback = shown_meanwhile(port, plan, item)  # one that still serves was only to be refreshed early
         await _release(port, plan, token)
         if fallback is None:
             raise
@@ -268,7 +183,7 @@ async def _load_and_store(port: Port, plan: ReadPlan, token: Token) -> Found:
         port.note("fill_failed")
         return await _own_load(port, plan, loaded)
     if isinstance(answer, Stored):
-        return _loaded_found(loaded, "filled")
+        return shown_loaded(loaded, "filled")
     port.note("fill_refused")
     # No floor lets content without a version in, and leases would keep that floor alive: as if evicted.
     stuck = isinstance(answer, BelowFloor) and loaded.version == 0
@@ -289,7 +204,7 @@ async def _own_load(port: Port, plan: ReadPlan, loaded: Loaded, stuck: bool = Fa
             if not plan.store_when_down:
                 raise
             port.note("unreachable")
-    return _loaded_found(loaded, "store")
+    return shown_loaded(loaded, "store")
 
 
 async def _past(port: Port, plan: ReadPlan) -> Found:
@@ -300,7 +215,7 @@ async def _past(port: Port, plan: ReadPlan) -> Found:
 async def _read_around(port: Port, plan: ReadPlan) -> Found:
     """A mode set by a person, or a layout change under way: take no lease, fill nothing."""
     if plan.mode is Mode.BYPASS and not plan.strong:
-        return _loaded_found(await port.load(plan.key), "store")
+        return shown_loaded(await port.load(plan.key), "store")
     try:
         return await _past(port, plan)
     except CacheUnavailable:
@@ -317,7 +232,7 @@ async def _without_cache(port: Port, plan: ReadPlan) -> Found:
         )
     if plan.gutter is not None:
         return await _beside(port, plan, plan.gutter)
-    return _loaded_found(await port.load(plan.key), "store")
+    return shown_loaded(await port.load(plan.key), "store")
 
 
 async def _beside(port: Port, plan: ReadPlan, gutter: Name) -> Found:
@@ -335,44 +250,6 @@ async def _release(port: Port, plan: ReadPlan, token: Token) -> None:
         port.note("unreachable")  # the lease ends by itself
     except DeadlineExceeded:
         port.abandon(plan.name, Release(token))  # the caller waits no longer; the next reader need not either
-
-
-def _after_failed_load(port: Port, plan: ReadPlan, item: Item) -> Found | None:
-    return _shown_meanwhile(port, plan, item)  # one that still serves was only to be refreshed early
-
-
-def _shown_meanwhile(port: Port, plan: ReadPlan, item: Item) -> Found | None:
-    """What readers are shown while this one loads."""
-    if not _serves(plan, item):
-        return _stale(port, plan, item)
-    try:
-        return _found(plan, item, "hit")
-    except DecodeError:
-        return None
-
-
-def _serves(plan: ReadPlan, item: Item) -> bool:
-    return plan.holds() and serves(item, plan.requirement) and serves(item, plan.also)
-
-
-def _stale(port: Port, plan: ReadPlan, item: Item) -> Found | None:
-    if not plan.shows_stale or not may_serve_stale(item, port.now_ms()):
-        return None
-    try:
-        return _found(plan, item, "stale")
-    except DecodeError:
-        return None
-
-
-def _found(plan: ReadPlan, item: Item, source: Any) -> Found:
-    content = item.content
-    if content.kind is Kind.ABSENCE:
-        return Found(None, False, item.version, source, item.as_of_us, content)
-    return Found(plan.decode(content.payload), True, item.version, source, item.as_of_us, content)
-
-
-def _loaded_found(loaded: Loaded, source: Any) -> Found:
-    return Found(loaded.value, loaded.found, loaded.version, source, loaded.as_of_us, loaded.content)
 
 
 def lives_of(port: Port, lives: Lives, content: Content) -> tuple[int, int]:

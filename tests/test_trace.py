@@ -21,8 +21,10 @@ PACKAGE = Path(__file__).parents[1] / "cachelib"
 
 HIT = ["client.py", "straight.py"]
 MISS_OF_THE_CACHE = {
-    *("client.py", "asked.py", "core.py", "plans.py", "view.py", "overlap.py", "steps.py", "call.py", "loading.py"),
+    *("client.py", "asked.py", "core.py", "plans.py", "view.py", "overlap.py", "steps.py", "shown.py", "call.py"),
     *(
+        "loading.py",
+        "readplan.py",
         "nodes.py",
         "pool.py",
         "breaker.py",

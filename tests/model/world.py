@@ -30,7 +30,8 @@ from cachelib.model import (
     value_of,
 )
 from cachelib.port import Found, Loaded
-from cachelib.steps import Lives, Mode, Pace, ReadPlan, WritePlan
+from cachelib.readplan import ReadPlan
+from cachelib.steps import Lives, Mode, Pace, WritePlan
 from tests.model.processes import NOW_MS, Asks, Cancelled, Ended, as_told, replay
 
 NAME = b"key"

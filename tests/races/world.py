@@ -30,7 +30,8 @@ from cachelib.model import (
 )
 from cachelib.policy import Lives, Mode, Pace
 from cachelib.port import Found, Loaded
-from cachelib.steps import ReadPlan, WritePlan
+from cachelib.readplan import ReadPlan
+from cachelib.steps import WritePlan
 
 NAME = b"key"
 HOUR_MS = 3_600_000

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from cachelib import commit, core, effects, envelope, grounds, history, plans, standing, steps
+from cachelib import commit, core, effects, envelope, grounds, history, plans, shown, standing, steps
 from cachelib import item as cache
 from cachelib.backends.memcached import rounds
 from cachelib.call import Call
@@ -80,7 +80,7 @@ def from_model(rule: str, name: str, where: Callable[[Profile], bool] = alone) -
 
 
 def serving(serve: Callable[[Item, Any], bool]) -> tuple[Patch, ...]:
-    return tuple((module, "serves", serve) for module in (cache, steps, envelope))
+    return tuple((module, "serves", serve) for module in (cache, shown, steps, envelope))
 
 
 def with_faults(*faults: str, base: Callable[[Profile], bool] = alone) -> Callable[[Profile], bool]:

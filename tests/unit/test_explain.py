@@ -13,7 +13,7 @@ from cachelib.item import apply
 from cachelib.model import ABSENCE, Get, Held, Hit, Item, Leased, value_of
 from cachelib.plans import plan_of
 from cachelib.policy import Eventual, Level, Mode, Strong
-from cachelib.steps import ReadPlan
+from cachelib.readplan import ReadPlan
 
 NOW = 1_000_000
 ORDERS = Entity("order:{id}", table="orders", stale_ttl="30s")

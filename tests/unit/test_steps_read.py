@@ -45,7 +45,7 @@ from cachelib.model import (
 )
 from cachelib.policy import Lives, Mode, Pace
 from cachelib.port import Found, Landing, Loaded
-from cachelib.steps import ReadPlan
+from cachelib.readplan import ReadPlan
 
 NOW_MS = 1_000_000
 PLAN = ReadPlan(
