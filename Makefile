@@ -35,6 +35,10 @@ charts: $(READY)  ## the chart's suites, schemas, panels, a short game day (its 
 kube: $(READY)  ## the chart on a real API server, its pods real processes (the control plane is built the first time)
 	$(PY) -m pytest -m kube tests/charts $(ARGS)
 
+.PHONY: mariadb
+mariadb: $(READY)  ## the formats and the whole chain over a real MariaDB (KEEP_SAMPLES=1 records its connector anew)
+	$(PY) -m pytest -m mariadb tests/mariadb $(ARGS)
+
 gameday: $(READY)  ## incidents on real servers: alerts in time, ended by the runbook (GAMEDAY_FACTOR; ARGS=--short)
 	$(PY) -m tests.gameday $(ARGS)
 

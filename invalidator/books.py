@@ -72,12 +72,17 @@ class Books:
                 self._purged_at_s = self._clock_s()
                 self._purge()
         except StoreError as error:
-            self._metrics.commit_errors.inc()
-            if not self.last_error:
-                self._log.error("the committed offset is not saved", error=str(error))
-            self.last_error = str(error)
+            self._failed(str(error))
+        except Exception as error:  # noqa: BLE001 - a thread that ended would save nothing more, and say nothing
+            self._failed(f"{type(error).__name__}: {error}")
         else:
             self.last_error = ""
+
+    def _failed(self, why: str) -> None:
+        self._metrics.commit_errors.inc()
+        if not self.last_error:
+            self._log.error("the committed offset is not saved", error=why)
+        self.last_error = why
 
     def _commit(self) -> None:
         done = self._fleet.done()

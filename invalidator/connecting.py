@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from cachelib.backends.base import Backend, Tells
 from cachelib.model import Name
@@ -13,6 +14,24 @@ from invalidator.refreshes import Refreshes
 from invalidator.session import Others, Session
 from invalidator.sources.base import ChangeSource, Committed, Positions, covers, merged
 from invalidator.watermark import Proof
+
+
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """What a node and the log said, in this order, and what follows from it."""
+
+    end: Positions
+    elsewhere: Positions
+    now_us: int
+    instance: str
+    notes: Found
+    raw: Mapping[Name, bytes | None]
+    decision: Begin | StartOver
+
+    @property
+    def begins(self) -> bool:
+        """It goes on; else it starts over."""
+        return isinstance(self.decision, Begin)
 
 
 def connect(
@@ -30,6 +49,39 @@ def connect(
 
     Raises `CacheUnavailable`, `StoreError`.
     """
+    here = _meet(name, backend, source, duties, store, committed, met)
+    target = merged(here.end, here.elsewhere)
+    session = Session(
+        backend=backend,
+        node=node_name(name),
+        namespace=duties.namespace,
+        consumer=duties.consumer,
+        store=store,
+        instance=here.instance,
+        positions=_positions(name, here.decision, duties),
+        proof=Proof(here.now_us, target),
+        entities=duties.entities,
+        refreshes=Refreshes(duties.settings.refresh_watch, duties.clock_s),
+        others=Others(list(here.elsewhere), lambda: source.partitions() == len(target)),
+        turns=dict(here.notes.turns),
+        marks=dict(here.notes.marks) if here.begins else {},
+        highest=here.notes.highest if here.begins else 0,
+    )
+    _begin(session, here)
+    session.check_instance()  # else the notes may be of another start of the server than the instance is
+    return session
+
+
+def _meet(
+    name: str,
+    backend: Backend,
+    source: ChangeSource,
+    duties: Duties,
+    store: str,
+    committed: Callable[[Positions], Committed | None],
+    met: str,
+) -> _Met:
+    """Ask the log, then the node, and decide where to go on."""
     end, elsewhere, now_us = source.end(), source.elsewhere(), duties.store.now_us()
     horizon = source.horizon()  # before it is seen to be empty: what is filled then may miss what comes
     instance = backend.instance()
@@ -51,33 +103,14 @@ def connect(
         horizon=horizon,
         whole=source.capability.whole,
     )
-    target = merged(end, elsewhere)
-    session = Session(
-        backend=backend,
-        node=node_name(name),
-        namespace=duties.namespace,
-        consumer=duties.consumer,
-        store=store,
-        instance=instance,
-        positions=_positions(name, decision, duties),
-        proof=Proof(now_us, target),
-        entities=duties.entities,
-        refreshes=Refreshes(duties.settings.refresh_watch, duties.clock_s),
-        others=Others(list(elsewhere), lambda: source.partitions() == len(target)),
-        turns=dict(notes.turns),
-        marks=dict(notes.marks) if isinstance(decision, Begin) else {},
-        highest=notes.highest if isinstance(decision, Begin) else 0,
-    )
-    _begin(session, decision, notes, dict(zip(names, raw, strict=True)))
-    session.check_instance()  # else the notes may be of another start of the server than the instance is
-    return session
+    return _Met(end, elsewhere, now_us, instance, notes, dict(zip(names, raw, strict=True)), decision)
 
 
-def _begin(session: Session, decision: Begin | StartOver, notes: Found, raw: Mapping[Name, bytes | None]) -> None:
-    session.begun_anew = isinstance(decision, StartOver) or session.positions != notes.positions
+def _begin(session: Session, met: _Met) -> None:
+    session.begun_anew = not met.begins or session.positions != met.notes.positions
     session.noted = session.positions
     if not session.begun_anew:
-        session.written = {name: note for name, note in raw.items() if note is not None}
+        session.written = {name: note for name, note in met.raw.items() if note is not None}
 
 
 def _positions(name: str, decision: Begin | StartOver, duties: Duties) -> Positions:

@@ -118,7 +118,7 @@ class Letterbox:
         if not batch or self._letters is None:
             return
         try:
-            self._letters.keep(batch)
+            self._kept_by(self._letters, batch)
         except NotKept as error:
             self._metrics.dead_letter_errors.inc()
             self._failures += 1
@@ -135,6 +135,14 @@ class Letterbox:
         if self._failures:
             self._log.info("dead letters are kept again", after_tries=self._failures)
         self._failures, self.last_error = 0, ""
+
+    def _kept_by(self, letters: DeadLetters, batch: Sequence[Letter]) -> None:
+        try:
+            letters.keep(batch)
+        except NotKept:
+            raise
+        except Exception as error:  # whatever a library raises: a thread that ended would hold up the offset for ever
+            raise NotKept(f"{type(error).__name__}: {error}") from error
 
 
 _SAID = {

@@ -123,6 +123,9 @@ class KafkaSourceSettings:
         "bytes", "its binary.handling.mode, likewise", among=("bytes", "base64", "base64-url-safe", "hex")
     )
     dates: str = _text("days", "likewise; iso where its time.precision.mode is isostring", among=("days", "iso"))
+    home: tuple[str, ...] = _texts(
+        "public", "schemas whose tables are called by their bare names; of MySQL and MariaDB the application's database"
+    )
     full: tuple[str, ...] = _several("tables that have REPLICA IDENTITY FULL, since before their topic began")
     snapshots: str = _text("ignore", "rows that a connector only read, as it began", among=("ignore", "apply"))
     instance: str = _text("", "this member's own name (static membership): its restart causes no rebalance")

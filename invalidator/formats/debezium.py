@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from cachelib.model import RowChange, RowOp
+from cachelib.model import RowChange, RowOp, Version
 from invalidator.formats import change_log
 from invalidator.formats.base import (
     Changes,
@@ -31,9 +31,10 @@ from invalidator.formats.base import (
     version_of,
 )
 from invalidator.formats.connect_json import UNREADABLE, Types, convert_columns, explain, number_hook, read_row
+from invalidator.formats.mysql import all_possible, without_truth
 from invalidator.formats.unavailable import UNAVAILABLE, Unavailable
 
-_FULL_IMAGES = frozenset(("mysql", "mariadb"))
+_MYSQL = frozenset(("mysql", "mariadb"))
 Row: TypeAlias = Mapping[str, Any] | None
 _OPS: Mapping[str, RowOp] = {"c": "create", "u": "update", "d": "delete", "r": "update"}
 
@@ -147,17 +148,28 @@ class Debezium:
         if (event.before if op == "delete" else event.after) is None:
             raise self._failed(f"operation {event.op!r} of table {table!r} without its row", topic, key, table)
         columns = self._key(key, table, topic)
+        mysql = source.connector in _MYSQL
+        for row in (columns, event.before, event.after) if mysql else ():
+            without_truth(row or {})
         before: Row = event.before if op != "create" else None
         if before is not None and not self._believed(before, table, source):
             before = None
-        version = version_of(event.after.get(self._version)) if event.after and self._version else None
+        version = self._version_after(event, before)
         if not columns:
-            return Changes(_keyless(table, op, version, before, event.after, tx, source.at_us), source.position)
+            told = _keyless(table, op, version, before, event.after, tx, source.at_us)
+            told = tuple(other for one in told for other in all_possible(one)) if mysql else told
+            return Changes(told, source.position)
         after = None if op == "delete" else event.after
         if before is None and op != "create":
             before = columns  # unknown, but for the key
         change = RowChange(table, op, columns, version, before, after, tx, source.at_us)
-        return Changes((change,), source.position, event.op == "r")
+        return Changes(all_possible(change) if mysql else (change,), source.position, event.op == "r")
+
+    def _version_after(self, event: _Event, before: Row) -> Version | None:
+        """None where it did not rise: whoever changed the row did not draw it, so it orders nothing."""
+        version = version_of(event.after.get(self._version)) if event.after and self._version else None
+        was = version_of(before.get(self._version)) if before is not None and event.op == "u" else None
+        return version if version is None or was is None or was < version else None
 
     def _clean(self, event: _Event, table: str, schema: bytes, value: bytes) -> None:
         """Values as the database's driver has them, and none where the value is unknown."""
@@ -172,7 +184,7 @@ class Debezium:
                 convert_columns(row, plan)
 
     def _believed(self, before: Mapping[str, Any], table: str, source: _Source) -> bool:
-        if table in self._full or source.connector in _FULL_IMAGES:
+        if table in self._full or source.connector in _MYSQL:
             return True
         return (version_of(before.get(self._version)) or 0) > 1
 
@@ -206,7 +218,9 @@ class Debezium:
 
     def _schema_changed(self, event: _Event) -> Decoded:
         """A new column may come with a default, a table may be gone: all rows may read otherwise now."""
-        names = [change.get("id") for change in event.changed or () if change.get("type") != "CREATE"]
+        # A create may replace a table, or come after a rename; and a connector that reads everything anew, as it does
+        # where it has lost its place, begins with a drop and a create of each.
+        names = [change.get("id") for change in event.changed or ()]
         tables = dict.fromkeys(_unquoted(name, self._tables) for name in names if isinstance(name, str))
         if not tables:
             return Ignored("a change of the schema that changes no table")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 
+from invalidator.formats.base import Tables
 from invalidator.formats.connect_json import Types
 from invalidator.logs import Log
 from invalidator.metrics import Metrics
@@ -121,7 +122,10 @@ class KafkaSource:
 
     def _new_records(self) -> Records:
         source, snapshots = self._settings, self._settings.snapshots == "apply"
-        return Records(formats(source), self._types, source.full, snapshots=snapshots, metrics=self._metrics)
+        tables = Tables(frozenset(source.home))
+        return Records(
+            formats(source), self._types, source.full, tables=tables, snapshots=snapshots, metrics=self._metrics
+        )
 
     # --- whose partitions --------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from invalidator.formats.base import Changes, DecodeFailed, Decoder, Heartbeat
+from invalidator.formats.base import Changes, DecodeFailed, Decoder, Heartbeat, Tables
 from invalidator.formats.connect_json import Types
 from invalidator.formats.debezium import Debezium
 from invalidator.formats.detect import Detect
@@ -15,11 +15,13 @@ from invalidator.metrics import Metrics
 from invalidator.sources.base import Event, Poison, Record
 from invalidator.sources.kafka_places import Part, label, place
 
-_MAKERS: Mapping[str, Callable[[Types, Collection[str]], Decoder]] = {
-    "detect": lambda types, full: Detect(Debezium(types=types, full=full), Flattened(types=types)),
+_MAKERS: Mapping[str, Callable[[Types, Tables, Collection[str]], Decoder]] = {
+    "detect": lambda types, tables, full: Detect(
+        Debezium(tables=tables, types=types, full=full), Flattened(tables=tables, types=types)
+    ),
     "relay": lambda *_: Relay(),
-    "debezium": lambda types, full: Debezium(types=types, full=full),
-    "flattened": lambda types, _: Flattened(types=types),
+    "debezium": lambda types, tables, full: Debezium(tables=tables, types=types, full=full),
+    "flattened": lambda types, tables, _: Flattened(tables=tables, types=types),
     "outbox-router": lambda *_: OutboxRouter(),
 }
 
@@ -33,7 +35,7 @@ class Reading:
 
 
 class Records:
-    """Reads records of these topics; `full`: see `Debezium`. For one thread."""
+    """Reads records of these topics; `full`, `tables`: see `Debezium`. For one thread."""
 
     def __init__(
         self,
@@ -41,11 +43,12 @@ class Records:
         types: Types | None = None,
         full: Collection[str] = (),
         *,
+        tables: Tables | None = None,
         snapshots: bool,
         metrics: Metrics,
     ) -> None:
-        types = types or Types()
-        self._decoders = {topic: _MAKERS[form](types, full) for topic, form in formats.items()}
+        types, tables = types or Types(), tables or Tables()
+        self._decoders = {topic: _MAKERS[form](types, tables, full) for topic, form in formats.items()}
         self._snapshots = snapshots
         self._metrics = metrics
         self._told: dict[Part, Heartbeat] = {}

