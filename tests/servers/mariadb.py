@@ -116,7 +116,13 @@ class MariaDBServer(Server):
             for folder in (self.folder, self.data):
                 shutil.chown(folder, self.user)
         scripts = b"".join((_SCRIPTS / f"mysql_{part}.sql").read_bytes() for part in _PARTS)
-        line = [self.program, "--no-defaults", "--bootstrap", f"--datadir={self.data}", "--enforce-storage-engine="]
+        line: list[str | Path] = [
+            self.program,
+            "--no-defaults",
+            "--bootstrap",
+            f"--datadir={self.data}",
+            "--enforce-storage-engine=",
+        ]
         if self.user:
             line = ["runuser", "-u", self.user, "--", *line]
         given = b"create database mysql;\nuse mysql;\nset @auth_root_socket = null;\n" + scripts
