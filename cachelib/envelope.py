@@ -104,15 +104,20 @@ def plain_hit(raw: bytes, now_ms: float) -> bool:
     return word in _FRESH_WORDS and version >= floor and (soft_expire_ms == 0 or now_ms < soft_expire_ms)
 
 
-FRESH_LINES = tuple(b"\r\n" + word.to_bytes(4, "big") for word in (_PLAIN_VALUE | KNOWN, _PLAIN_VALUE))
-"""The end of a reply's line, and how a fresh value begins behind it."""
+_IN_REPLY = {known: b"\r\n" + (_PLAIN_VALUE | KNOWN * known).to_bytes(4, "big") for known in (False, True)}
+CRLF = int.from_bytes(b"\r\n", "big")
 
 
-def reply_unpacker(opening: int, echo: int, item: int) -> Callable[[bytes], tuple[Any, ...]] | None:
-    """How to take a whole reply apart: `opening` bytes, `echo` bytes, one of `FRESH_LINES`, version, floor, soft
-    expiry, what the payload begins with, its body, CRLF. `item`: its bytes in it; None where they are too few."""
+def fresh_line(*, known: bool) -> bytes:
+    """The end of a reply's line, and how a fresh value behind it begins whose version is known or is not."""
+    return _IN_REPLY[known]
+
+
+def reply_unpacker(start: int, item: int) -> Callable[[bytes], tuple[Any, ...]] | None:
+    """How to take a whole reply apart: `start` bytes (with the `fresh_line`), version, floor, soft expiry (8 bytes),
+    what the payload begins with, its body, and `CRLF`. `item`: its bytes in all; None where they are too few."""
     body = item - _WITH_PREFIX.size
-    return None if body < 0 else Struct(f">{opening}s{echo}s6sQQQ40x5s{body}s2s").unpack
+    return None if body < 0 else Struct(f">{start}sQQ8s40x5s{body}sH").unpack
 
 
 DOUBT: Any = object()

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 from cachelib.backends.base import Wire
 from cachelib.breaker import Breaker
 from cachelib.entity import Entity
-from cachelib.envelope import FRESH_LINES, reply_unpacker
+from cachelib.envelope import CRLF, fresh_line, reply_unpacker
 from cachelib.keys import DIGITS_MAX, KEY_TEXT_MAX, Key
 from cachelib.metrics import HIT_SAMPLE, Tally
 from cachelib.plans import NOT_ASKED, Raw
@@ -22,10 +22,13 @@ from cachelib.plans import NOT_ASKED, Raw
 RECEIVE_BYTES = 65536
 SHAPES_MAX = 256
 """So many lengths of replies are remembered, for each length of a key's text."""
-_CRLF = b"\r\n"
+HORIZON_S = 1.0
+"""For so long at once it is known that nothing is due which is due later than that."""
+_NEVER = bytes(8)
 
 Ask: TypeAlias = Callable[[Key, float], Any]
 """From a key and when the read began (monotonic, seconds) to the value, or `Unserved`."""
+Unpack: TypeAlias = Callable[[bytes], tuple[Any, ...]]
 
 
 class Unserved:
@@ -71,42 +74,45 @@ class Usual(Protocol):
         """See `Lane.sampled`."""
 
 
-class _Shapes(dict[int, tuple[bytes | None, Callable[[bytes], tuple[Any, ...]]]]):
-    """By the length of a whole reply: what it begins with if it is one value, and how to take that apart."""
+class _Shapes(dict[int, tuple[bytes, Unpack]]):
+    """By the length of a whole reply: how it begins if it is one value, up to the name in it, and how to take it apart.
 
-    def __init__(self, opening: bytes, closing: bytes, echo: int) -> None:
+    `echo`: the length of the key's text in a reply that names it.
+    """
+
+    def __init__(self, opening: bytes, closing: bytes, echo: int, line: bytes) -> None:
         super().__init__()
-        self._opening, self._closing, self._echo = opening, closing, echo
+        self._opening, self._closing, self._echo, self._line = opening, closing, echo, line
 
-    def __missing__(self, size: int) -> tuple[bytes | None, Callable[[bytes], tuple[Any, ...]]]:
+    def __missing__(self, size: int) -> tuple[bytes, Unpack]:
         if len(self) >= SHAPES_MAX:
             self.clear()
         shape = self[size] = self._shape(size)
         return shape
 
-    def _shape(self, size: int) -> tuple[bytes | None, Callable[[bytes], tuple[Any, ...]]]:
-        around = len(self._opening) + len(self._closing) + self._echo + 2 * len(_CRLF)
+    def _shape(self, size: int) -> tuple[bytes, Unpack]:
+        around = len(self._opening) + len(self._closing) + self._echo + 2 * len(b"\r\n")
         for digits in range(1, len(str(RECEIVE_BYTES)) + 1):
             item = size - around - digits
             if len(str(item)) == digits and item >= 0:
-                lead = b"%b%d%b" % (self._opening, item, self._closing)
-                unpack = reply_unpacker(len(lead), self._echo, item)
+                opening = b"%b%d%b" % (self._opening, item, self._closing)
+                unpack = reply_unpacker(len(opening) + self._echo + len(self._line), item)
                 if unpack is not None:
-                    return lead, unpack
-        return None, _no_value
+                    return opening if self._echo else opening + self._line, unpack
+        return b"-", _no_value
 
 
 def _no_value(_data: bytes) -> tuple[Any, ...]:
-    return b"", b"", b"", 0, 0, 0, b"", b"", b""
+    return b"", 0, 0, b"", b"", b"", 0
 
 
 class _Forms(dict[int, tuple[bytes, bytes, _Shapes]]):
     """By the length of a key's text: what stands before it and behind it in a request, and its replies."""
 
-    def __init__(self, wire: Wire, stem: bytes, most: int) -> None:
+    def __init__(self, wire: Wire, stem: bytes, most: int, line: bytes) -> None:
         super().__init__()
-        self._wire, self._stem, self._most = wire, stem, most
-        self._shapes = None if wire.names else _Shapes(wire.opening, wire.closing, 0)
+        self._wire, self._stem, self._most, self._line = wire, stem, most, line
+        self._shapes = None if wire.names else _Shapes(wire.opening, wire.closing, 0, line)
 
     def __missing__(self, length: int) -> tuple[bytes, bytes, _Shapes]:
         wire, stem = self._wire, self._stem
@@ -114,22 +120,25 @@ class _Forms(dict[int, tuple[bytes, bytes, _Shapes]]):
             raise IndexError(length)
         shapes = self._shapes
         if shapes is None:
-            shapes = _Shapes(wire.opening, wire.closing + stem, length)
+            shapes = _Shapes(wire.opening, wire.closing + stem, length, self._line)
         form = self[length] = wire.before(len(stem) + length) + stem, wire.behind, shapes
         return form
 
 
 def straight(usual: Usual, wire: Wire, standing: Trusted, trust: Any) -> Ask:
     """The hit path of one entity by way of `wire`. An answer counts while `trust` is the one of `standing`."""
-    packer, hits, breaker = usual.entity.packer, usual.tally.hits.numbers, usual.breaker
-    template, begins, decode = usual.entity.template, packer.prefix, packer.decode
-    (stem, plain), render = template.stemmed(usual.prefix), template.render
-    number, skipped = int if plain else None, len(stem) - len(usual.prefix)
-    forms = _Forms(wire, stem, DIGITS_MAX if plain else KEY_TEXT_MAX)
+    entity, hits, breaker, names = usual.entity, usual.tally.hits.numbers, usual.breaker, wire.names
+    begins, decode, render = entity.packer.prefix, entity.packer.decode, entity.template.render
+    stem, plain = entity.template.stemmed(usual.prefix)
+    number, skipped, line = int if plain else None, len(stem) - len(usual.prefix), fresh_line(known=entity.versioned)
+    forms = _Forms(wire, stem, DIGITS_MAX if plain else KEY_TEXT_MAX, line)
+    horizon, until = b"", 0.0
 
-    def trusted(way: Callable[..., bytes | None], *args: Any) -> bytes | None:
-        raw = way(*args)
-        return raw if standing.trust is trust else None
+    def due_later(due: bytes, began: float) -> bool:
+        nonlocal horizon, until
+        horizon = int((began + HORIZON_S) * 1000 + usual.skew_ms).to_bytes(8, "big")
+        until = began + HORIZON_S
+        return int.from_bytes(due, "big") > began * 1000 + usual.skew_ms
 
     def ask(key: Key, began: float) -> Any:
         if breaker.failed:
@@ -145,27 +154,32 @@ def straight(usual: Usual, wire: Wire, standing: Trusted, trust: Any) -> Ask:
             link.send(before + text + behind)
             data = link.receive(RECEIVE_BYTES)
             opening, unpack = shapes[len(data)]
-            start, echo, line, version, floor, due_ms, prefix, body, end = unpack(data)
+            start, version, floor, due, prefix, body, end = unpack(data)
         except BaseException as error:  # noqa: BLE001 - an interrupted call, too, leaves a reply behind
-            return usual.through(key, began, 0, trusted, wire.again, rack, link, stem + text, error)
-        if start != opening or end != _CRLF or (echo and echo != text):
-            return usual.through(key, began, 0, trusted, wire.rest, rack, link, stem + text, data)
+            return usual.through(key, began, 0, _trusted, standing, trust, wire.again, rack, link, stem + text, error)
+        if start != (opening + text + line if names else opening) or end != CRLF:
+            return usual.through(key, began, 0, _trusted, standing, trust, wire.rest, rack, link, stem + text, data)
         rack.free.append(link)
         if rack.busy:
             rack.settle()
-        if line in FRESH_LINES and version >= floor and prefix == begins and standing.trust is trust:
-            if due_ms > began * 1000 + usual.skew_ms or not due_ms:
+        if version >= floor and prefix == begins and standing.trust is trust:
+            # The clock is not looked at each time: a second at once is compared.
+            if (began < until and due > horizon) or due == _NEVER or due_later(due, began):
                 try:
                     value = decode(body)
                 except Exception:  # noqa: BLE001 - I12: the usual way finds out which, and what to do about it
-                    return usual.through(key, began, 0, _itself, data[len(start) + len(echo) + 2 : -2])
+                    return usual.through(key, began, 0, _itself, data[len(start) - 4 : -2])
                 if not next(hits) & HIT_SAMPLE:
-                    raw = data[len(start) + len(echo) + 2 : -2]
-                    usual.sampled(key, raw, time.monotonic() - began)
+                    usual.sampled(key, data[len(start) - 4 : -2], time.monotonic() - began)
                 return value
-        return usual.through(key, began, 0, trusted, _itself, data[len(start) + len(echo) + 2 : -2])
+        return usual.through(key, began, 0, _trusted, standing, trust, _itself, data[len(start) - 4 : -2])
 
     return ask
+
+
+def _trusted(standing: Trusted, trust: Any, way: Callable[..., bytes | None], *args: Any) -> bytes | None:
+    raw = way(*args)
+    return raw if standing.trust is trust else None
 
 
 def _itself(raw: bytes) -> bytes:
