@@ -141,13 +141,18 @@ def _chosen(option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _written(console: Console, trials: Trials, json_path: Path | None, html_path: Path | None) -> None:
-    table = Table(title=trials.label, title_justify="left")
+def table_of(trials: Trials) -> Table:
+    """A line for each fault; its name is whole however narrow the terminal, as `--fault` takes it."""
+    table = Table(title=trials.label, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for number, name in enumerate(HEAD):
-        table.add_column(name, justify="left" if number < 2 else "right")
+        table.add_column(name, justify="left" if number < 2 else "right", no_wrap=number == 0, overflow="fold")
     for one in trials.trials:
         table.add_row(*cells(one), style="bold" if one.failures else "")
-    console.print(table)
+    return table
+
+
+def _written(console: Console, trials: Trials, json_path: Path | None, html_path: Path | None) -> None:
+    console.print(table_of(trials))
     writers: list[tuple[Path | None, Callable[[Path], object]]] = [
         (json_path, lambda path: save_trials(path, trials)),
         (html_path, lambda path: path.write_text(page_of_trials(trials), encoding="utf-8")),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
 
+from loadgen.cli.runs import table_of
 from loadgen.mishaps import KINDS
 from loadgen.page.trials import page_of_trials
 from loadgen.result import LevelFound
@@ -81,20 +84,30 @@ def test_fault_that_cannot_be_tried_is_one_sentence(arguments: tuple[str, ...], 
     assert says in ended.stderr
 
 
-def test_broken_promise_is_told_on_the_page() -> None:
-    stale = run(seconds=3, fault=False)
-    trial = Trial(
-        fault="none",
-        text=KINDS["none"].text,
+def broken(kind: str) -> Trial:
+    """A trial of that fault in which a promise was broken."""
+    return Trial(
+        fault=kind,
+        text=KINDS[kind].text,
         failures=["3 strong reads were stale"],
         settled_s=None,
         compared=10,
         examples=["rows a: hit version 1, the store has version 2"],
-        run=stale,
+        run=run(seconds=3, fault=False),
     )
-    page = page_of_trials(Trials(label="x", backend="redis", trials=[trial]))
+
+
+def test_broken_promise_is_told_on_the_page() -> None:
+    page = page_of_trials(Trials(label="x", backend="redis", trials=[broken("none")]))
     assert "Broken: none: 3 strong reads were stale" in page
     assert "never" in page
+
+
+def test_names_of_faults_are_whole_in_a_narrow_terminal() -> None:
+    narrow = Console(width=80, file=StringIO())
+    narrow.print(table_of(Trials(label="x", backend="redis", trials=[broken(kind) for kind in KINDS])))
+    assert isinstance(narrow.file, StringIO)
+    assert {line.split(" ")[0] for line in narrow.file.getvalue().splitlines()} >= set(KINDS)
 
 
 def test_stale_strong_reads_and_wrong_values_are_failures() -> None:
