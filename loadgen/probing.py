@@ -53,6 +53,8 @@ class End(Enum):
     """Probe after probe was invalid: the generator, or its machine, was too late."""
     UNSETTLED = "unsettled"
     """The answers contradict each other for longer than `probes_most`."""
+    INTERRUPTED = "interrupted"
+    """From outside; what had been found by then is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
@@ -94,12 +94,20 @@ class Seeker:
         self._others_most = pace.others_most if ours else float("inf")
 
     def search(self) -> SearchResult:
-        """To the end. Raises `NotMeasured` where the objective asks for what this target does not tell."""
+        """To the end, or until it is interrupted with a probe to tell of; without one `KeyboardInterrupt` goes on.
+
+        Raises `NotMeasured` where the objective asks for what this target does not tell.
+        """
         state = begin(self._search)
         light = self._light()
         self._rest_p50_ms = _p50_ms(light)
         while not isinstance(ask := state.ask, Finding):
-            state = state.drained(self._drain(state)) if isinstance(ask, Drain) else self._probe(state, ask)
+            try:
+                state = state.drained(self._drain(state)) if isinstance(ask, Drain) else self._probe(state, ask)
+            except KeyboardInterrupt:
+                if not self._probes:
+                    raise
+                state = replace(state, end=End.INTERRUPTED)
         return self._result(ask, light)
 
     # --- probes ------------------------------------------------------------------------------------
@@ -221,6 +229,9 @@ def sentence(found: Finding) -> str:
             return "The generator was too late, probe after probe: use more processes, or a quieter machine."
         case End.UNSETTLED:
             return "The probes contradict each other: use longer windows, or a quieter machine."
+        case End.INTERRUPTED:
+            held = f"{rate} had held over a long time" if found.rate else "no rate had held over a long time yet"
+            return f"Interrupted: {held}; the capacity is not known."
 
 
 def lag_allowed_ms(plan: RunPlan, objective: Objective) -> float:

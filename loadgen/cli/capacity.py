@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 
 from loadgen.calibrate import SHARE, calibrate
-from loadgen.cli.ending import INVALID, MISSED, PASSED, one_sentence
+from loadgen.cli.ending import INTERRUPTED, INVALID, MISSED, PASSED, one_sentence
 from loadgen.cli.options import debug, plan_from, the_output, the_target
 from loadgen.engine.bench import Bench
 from loadgen.files import save
@@ -51,8 +51,8 @@ def search(debug: bool, objective: str, metrics_port: int | None, **settings: An
     """Find the highest rate at which OBJECTIVE holds, such as 'get.p99<5ms & errors<0.1%'.
 
     Ramps up, bisects, confirms over a longer time, shows that a little more does not hold, and that what was
-    confirmed holds again. The record keeps every probe. Exit codes: 0 a rate was found; 1 none holds; 2 usage;
-    3 the generator or its machine was the limit.
+    confirmed holds again. The record keeps every probe, also of a search that was interrupted. Exit codes: 0 a rate
+    was found; 1 none holds; 2 usage; 3 the generator or its machine was the limit; 130 interrupted.
     """
     with one_sentence(debug):
         wanted, plan = parse(objective), plan_from({**settings, "warmup": None})
@@ -78,9 +78,8 @@ def search(debug: bool, objective: str, metrics_port: int | None, **settings: An
 
 def code_of(result: SearchResult) -> int:
     """A rate was found, none holds, or the search says nothing."""
-    if result.found:
-        return PASSED
-    return MISSED if result.end == End.NOTHING_HOLDS.value else INVALID
+    codes = {End.FOUND.value: PASSED, End.NOTHING_HOLDS.value: MISSED, End.INTERRUPTED.value: INTERRUPTED}
+    return codes.get(result.end, INVALID)
 
 
 def _say(console: Console, result: SearchResult, written: list[Path]) -> None:

@@ -88,6 +88,36 @@ def test_capacity_of_a_known_system_is_found_and_its_record_is_whole(tmp_path: P
     assert "gives way first" in page_of_search(again)
 
 
+class Interrupted(System):
+    """Ctrl-C in the middle of its nth run."""
+
+    def __init__(self, peak: float, at: int) -> None:
+        super().__init__(peak)
+        self.at = at
+
+    def run(self, plan: RunPlan, tick: Callable[[Progress], None] = lambda _: None) -> RunResult:
+        if len(self.plans) + 1 == self.at:
+            raise KeyboardInterrupt
+        return super().run(plan, tick)
+
+
+def test_interrupted_search_keeps_what_it_knows(tmp_path: Path) -> None:
+    seeker, said = seek(Interrupted(2000.0, at=12))
+    result = seeker.search()
+    assert result.end == "interrupted"
+    assert not result.found
+    assert len(result.probes) == len(said) > 5
+    assert "the capacity is not known" in result.says
+    save_search(tmp_path / "search.json", result)
+    assert "Interrupted" in page_of_search(load_search(tmp_path / "search.json"))
+
+
+def test_search_interrupted_before_its_first_probe_has_nothing_to_tell() -> None:
+    seeker, _ = seek(Interrupted(2000.0, at=2))
+    with pytest.raises(KeyboardInterrupt):
+        seeker.search()
+
+
 def test_no_probe_goes_beyond_the_limit_and_each_has_a_seed_of_its_own() -> None:
     system = System(1e9)
     seeker, _ = seek(system, share=0.01)
