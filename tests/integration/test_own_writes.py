@@ -4,8 +4,11 @@ still loading that. What other processes change may be seen later: that is `Even
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 
 from cachelib import Entity
 from cachelib import flights as flights_module
-from tests.integration.client_world import Held, World, sqlite_template, until
+from tests.integration.client_world import WAIT_S, Held, World, sqlite_template, until
 
 SELECT = "select id, name, tier, row_version from customers where id in :keys"
 SECOND = {"name": "second", "tier": "gold"}
@@ -106,3 +109,38 @@ def test_a_read_is_not_shown_what_a_load_found_before_its_process_wrote(
 def waits(cache: Any, entity: Entity) -> float:
     found: float = cache.metrics.values().get(("leasecache_events_total", entity.name, "wait"), 0)
     return found
+
+
+WRITERS, WRITES = 4, 15
+
+
+@pytest.mark.parametrize("write", ["through", "invalidate"])
+def test_writers_of_one_process_read_at_least_what_they_have_just_written(
+    world: World, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many at once, while the item is evicted again and again, so that loads are under way all the time."""
+    monkeypatch.setattr(flights_module, "YOUNG_S", 60.0)
+    late = LateLoads(world, world.customers())
+    late.hold = lambda keys: time.sleep(random.random() * 0.004)
+    entity = world.customers(load=late.load, write=write, stale_ttl="0s")
+    cache, evicting = world.cache(entity), world.cache(entity)
+    world.customer(1, "0")
+    assert cache.get(entity, 1)["name"] == "0"
+    behind: list[tuple[int, int]] = []
+
+    def writes() -> None:
+        for _ in range(WRITES):
+            with cache.transaction() as tx:
+                tx.execute("update customers set name = cast(name as integer) + 1 where id = 1")
+                mine = int(tx.get(entity, 1)["name"])
+            for _ in range(3):
+                seen = int(cache.get(entity, 1)["name"])
+                if seen < mine:
+                    behind.append((seen, mine))
+            evicting.invalidate(entity, 1)  # another process's, as far as this one knows
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for one in [pool.submit(writes) for _ in range(WRITERS)]:
+            one.result(WAIT_S * 2)
+    assert behind == []
+    assert int(cache.get(entity, 1)["name"]) == WRITERS * WRITES
