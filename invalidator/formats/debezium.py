@@ -31,10 +31,9 @@ from invalidator.formats.base import (
     version_of,
 )
 from invalidator.formats.connect_json import UNREADABLE, Types, convert_columns, explain, number_hook, read_row
-from invalidator.formats.mysql import all_possible, without_truth
+from invalidator.formats.mysql import CONNECTORS, all_possible, without_truth
 from invalidator.formats.unavailable import UNAVAILABLE, Unavailable
 
-_MYSQL = frozenset(("mysql", "mariadb"))
 Row: TypeAlias = Mapping[str, Any] | None
 _OPS: Mapping[str, RowOp] = {"c": "create", "u": "update", "d": "delete", "r": "update"}
 
@@ -148,7 +147,7 @@ class Debezium:
         if (event.before if op == "delete" else event.after) is None:
             raise self._failed(f"operation {event.op!r} of table {table!r} without its row", topic, key, table)
         columns = self._key(key, table, topic)
-        mysql = source.connector in _MYSQL
+        mysql = source.connector in CONNECTORS
         for row in (columns, event.before, event.after) if mysql else ():
             without_truth(row or {})
         before: Row = event.before if op != "create" else None
@@ -184,7 +183,7 @@ class Debezium:
                 convert_columns(row, plan)
 
     def _believed(self, before: Mapping[str, Any], table: str, source: _Source) -> bool:
-        if table in self._full or source.connector in _MYSQL:
+        if table in self._full or source.connector in CONNECTORS:
             return True
         return (version_of(before.get(self._version)) or 0) > 1
 

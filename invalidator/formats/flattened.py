@@ -2,7 +2,8 @@
 
 What it leaves out cannot be known: without `add.fields=op` an insert cannot be told from an update, there is never
 an image before, so a key of many rows that depends on anything but the row's key takes a new epoch on every
-update and delete. With `delete.tombstone.handling.mode` `drop` deletes do not arrive, and no decoder can help.
+update and delete. MySQL and MariaDB need `add.fields=connector` (and `add.headers`, where tombstones are deletes), see
+`mysql.py`. With `delete.tombstone.handling.mode` `drop` deletes do not arrive, and no decoder can help.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from invalidator.formats.base import (
     version_of,
 )
 from invalidator.formats.connect_json import UNREADABLE, Types, convert_columns, explain, read_row, unwrap
+from invalidator.formats.mysql import CONNECTORS, all_possible, without_truth
 from invalidator.formats.unavailable import UNAVAILABLE, Unavailable
 
 _OPS: Mapping[str, RowOp] = {"c": "create", "u": "update", "d": "delete", "r": "update"}
@@ -92,6 +94,9 @@ class Flattened:
             raise ValueError(f"operation {said!r} is not known")
         # Without a key of its own only a new row has a name: of an old one the columns may just have changed.
         columns = read_row(key, table, self._types) if key is not None else row if said == "c" else {}
+        if self._of(more, "connector") in CONNECTORS:
+            without_truth(columns)
+            without_truth(row)
         version = None if op == "delete" or not self._version else version_of(row.get(self._version))
         # Of an unknown operation: a create with a version voids all that an update would, and cached absence, too.
         op = op or ("create" if version else "update")
@@ -105,7 +110,10 @@ class Flattened:
             tx=self._tx(more),
             at_us=self._at_us(more),
         )
-        return Changes((change,), self._position(more), snapshot=said == "r")
+        return Changes(self._all(change, more), self._position(more), snapshot=said == "r")
+
+    def _all(self, change: RowChange, more: Mapping[str, Any]) -> tuple[RowChange, ...]:
+        return all_possible(change) if self._of(more, "connector") in CONNECTORS else (change,)
 
     def _gone(self, table: str, key: bytes | None, more: Mapping[str, Any]) -> Decoded:
         if self._of(more, "op") == "t":
@@ -115,8 +123,10 @@ class Flattened:
         if key is None:
             raise ValueError("a record without key and value")
         columns = read_row(key, table, self._types)
+        if self._of(more, "connector") in CONNECTORS:
+            without_truth(columns)
         change = RowChange(table, "delete", columns, before=columns, tx=self._tx(more), at_us=self._at_us(more))
-        return Changes((change,), self._position(more))
+        return Changes(self._all(change, more), self._position(more))
 
     def _named(self, table: str, more: Mapping[str, Any]) -> str:
         given = self._of(more, "table")

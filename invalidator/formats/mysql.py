@@ -21,6 +21,8 @@ from uuid import UUID
 
 from cachelib.model import RowChange
 
+CONNECTORS = frozenset(("mysql", "mariadb"))
+"""Their names, as records have them."""
 _BEYOND = 2**64
 _WAYS_MAX = 256
 _UUID_CHARS = 36

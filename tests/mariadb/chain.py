@@ -49,7 +49,7 @@ SETUPS = (
     Setup("versioned"),
     Setup("bare", versioned=False),
     Setup("without_schemas", schemas=False, exact=False),
-    Setup("flattened", exact=False, truncates=False, options=FLAT),
+    Setup("flattened", versioned=False, exact=False, truncates=False, options=FLAT),
 )
 
 

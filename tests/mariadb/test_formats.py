@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cachelib.keys import Template
-from tests.mariadb.captured import capture
+from tests.mariadb.captured import CONNECTORS, capture
 from tests.servers.kafka import KafkaServer
 from tests.servers.mariadb import MariaDBServer
 from tests.unit.format_samples import Seen, changes_of, told
@@ -33,8 +33,15 @@ def test_flattened_topics_tell_the_same_but_no_truncate_and_no_image_before(capt
     assert told(DECODERS["mariadb_flat"], captured["mariadb_flat"]) == flattened()
 
 
-@pytest.mark.parametrize("name", ["mariadb_plain", "mariadb_schema"])
-@pytest.mark.parametrize("one", KEY_TYPES, ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    ("name", "one"),
+    [
+        pytest.param(name, one, id=f"{name}-{one.name}")
+        for name, given in CONNECTORS.items()
+        for one in KEY_TYPES
+        if f"shop.{one.table}" in given["tables"]
+    ],
+)
 def test_key_is_the_one_that_the_library_makes(
     captured: Mapping[str, list[Seen]], mariadb_server: MariaDBServer, name: str, one: KeyType
 ) -> None:

@@ -28,7 +28,7 @@ SEEN = {name: load(name) for name in DECODERS}
 TOPICS = {(name, one.topic) for name, seen in SEEN.items() for one in seen}
 KEYS = [
     pytest.param(name, one, id=f"{name}-{one.name}")
-    for name in ("mariadb_plain", "mariadb_schema")
+    for name in DECODERS
     for one in KEY_TYPES
     if (name, f"{name}.shop.{one.table}") in TOPICS
 ]
