@@ -22,6 +22,7 @@ from invalidator.dead_letters import DeadLetters, FileOfDeadLetters
 from invalidator.logs import Log, open_log
 from invalidator.metrics import Metrics
 from invalidator.overview import Overview
+from invalidator.pace import Pace
 from invalidator.rules import Rules, rules_from
 from invalidator.service import Service
 from invalidator.settings import Settings
@@ -132,6 +133,7 @@ class Daemon:
         self._store = open_store(self.settings)
         metrics, log = Metrics(), open_log(self.settings.log)
         self._types = ColumnTypes(self.settings, self._store, log)
+        self._pace = Pace()
         self._source = open_source(self.settings, self._store, rules, self._types, metrics, log)
         self.service = Service(
             self.settings,
@@ -144,6 +146,7 @@ class Daemon:
             log=log,
             metrics=metrics,
             letters=open_letters(self.settings),
+            pace=self._pace.saw,
         )
         self._server: StatusServer | None = None
 
@@ -187,6 +190,7 @@ class Daemon:
     def __exit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.stop()
+        self._pace.rest()
         self._source.close()
         self._store.close()
 

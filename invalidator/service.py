@@ -41,7 +41,7 @@ _STOP_S = 5.0
 
 
 class Service:
-    """See the module. `reload` gives rules read anew, or raises `ConfigError`."""
+    """See the module. `reload` gives rules read anew, or raises `ConfigError`. `pace`: see `Pace.saw`."""
 
     def __init__(
         self,
@@ -59,20 +59,17 @@ class Service:
         clock_s: Callable[[], float] = time.monotonic,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         turn_s: float = 0.1,
+        pace: Callable[[int], object] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics or Metrics()
-        self.rules = rules
-        self._told = rules.names
+        self.rules, self._told = rules, rules.names
         self.log = log
         self.store_error = self.past_error = ""
-        self._store = store
-        self._source = source
+        self._store, self._source = store, source
         self._roster = Roster(nodes, reach)
-        self._reload = reload
-        self._clock_s = clock_s
-        self._now_ms = now_ms
-        self._turn_s = turn_s
+        self._reload, self._clock_s = reload, clock_s
+        self._now_ms, self._turn_s, self._pace = now_ms, turn_s, pace
         self._epochs = Epochs(store, self.metrics, log, clock_s)
         self.lineage = Lineage(store, self._epochs, log, versions=source.capability.versions)
         self.fleet = Fleet(settings.apply, self._epochs, self.lineage, self.metrics, log, clock_s)
@@ -214,6 +211,8 @@ class Service:
     def _take(self, work: Work) -> None:
         self.lineage.saw(work.highest)
         self._window.add(work)
+        if not work.partial:
+            self._pace(work.changes)
         self._given = merged(self._given, work.after)
 
     def _go_on(self, positions: Positions) -> None:

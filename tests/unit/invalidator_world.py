@@ -193,8 +193,16 @@ class EarlyOutbox(Outbox):
 class World:
     """A service over fakes."""
 
-    def __init__(self, *names: str, source: type[Outbox] = Outbox, pool: bool = False, **apply: Any) -> None:
+    def __init__(
+        self,
+        *names: str,
+        source: type[Outbox] = Outbox,
+        pool: bool = False,
+        pace: Callable[[int], object] = lambda _: None,
+        **apply: Any,
+    ) -> None:
         self.clock = Clock()
+        self.pace = pace
         self.store = FakeStore(self.clock)
         self.reached: dict[str, FakeNode] = {}
         if pool:  # a client was given several nodes before the daemon began
@@ -223,6 +231,7 @@ class World:
             clock_s=self.clock,
             now_ms=self.clock.ms,
             turn_s=0.0,
+            pace=self.pace,
         )
         self.service.begin()
 
