@@ -17,20 +17,29 @@ from tests.gameday.servers import Servers
 from tests.gameday.world import warm_up
 
 
-def run(backend: str, incidents: Sequence[Incident], factor: float, *, short: bool, folder: Path) -> list[Result]:
-    """Each incident that this backend can have, one after the other."""
+def run(
+    backend: str, incidents: Sequence[Incident], factor: float, *, short: bool, folder: Path, shared_first: bool = False
+) -> list[Result]:
+    """Each incident that this backend can have, one after the other; `shared_first`: those in a shared world before."""
     chosen = [one for one in incidents if backend in one.backends and not (short and one.needs_kafka)]
     alone, shared = [one for one in chosen if not one.shares], [one for one in chosen if one.shares]
-    results: list[Result] = []
-    if alone:
-        results += _alone(backend, alone, factor, short=short, folder=folder)
-    if shared:
-        with Servers(backend, factor, ExitStack(), log="outbox") as servers:
-            results += _told(play_together(shared, servers, folder / f"{backend}-shared"))
-    return results
+    parts = [
+        lambda: _alone(backend, alone, factor, short=short, folder=folder),
+        lambda: _shared(backend, shared, factor, folder=folder),
+    ]
+    return [result for part in (reversed(parts) if shared_first else parts) for result in part()]
+
+
+def _shared(backend: str, incidents: Sequence[Incident], factor: float, *, folder: Path) -> list[Result]:
+    if not incidents:
+        return []
+    with Servers(backend, factor, ExitStack(), log="outbox") as servers:
+        return _told(play_together(incidents, servers, folder / f"{backend}-shared"))
 
 
 def _alone(backend: str, incidents: Sequence[Incident], factor: float, *, short: bool, folder: Path) -> list[Result]:
+    if not incidents:
+        return []
     with Servers(backend, factor, ExitStack(), log="outbox" if short else "connector") as servers:
         if not short:
             warm_up(servers, folder / f"{backend}-first")
@@ -55,7 +64,13 @@ def _told(played: Iterable[Result]) -> list[Result]:
 def side_by_side(
     backends: Sequence[str], incidents: Sequence[Incident], factor: float, *, short: bool, folder: Path
 ) -> list[Result]:
-    """All backends at once, each in a process and on servers of its own: an incident mostly waits."""
+    """All backends at once, each in a process and on servers of its own: an incident mostly waits.
+
+    One begins with what the other ends with: only one at a time has Kafka and its Connect to bear.
+    """
     with ProcessPoolExecutor(len(backends), multiprocessing.get_context("spawn")) as pool:
-        running = [pool.submit(run, one, incidents, factor, short=short, folder=folder) for one in backends]
+        running = [
+            pool.submit(run, one, incidents, factor, short=short, folder=folder, shared_first=number % 2 == 1)
+            for number, one in enumerate(backends)
+        ]
         return [result for one in running for result in one.result()]
