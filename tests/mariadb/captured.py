@@ -21,7 +21,12 @@ _KEYS = [f"shop.{one.table}" for one in KEY_TYPES]
 _DDL = (b'"table":"old"', b'"table":"renamed"')
 _WITHOUT_SCHEMA = (".orders", "int", "latin1", "text", "char", "_unsigned", "tinyint1")
 """Not kept with their schemas, in which nothing is to be seen."""
-_IN_DOUBT = ["shop.key_bigint_huge", "shop.key_uuid_v4_last", "shop.key_late_boolean"]
+_NO_UUID = ["shop.key_bigint_huge", "shop.key_late_boolean"]
+_IN_DOUBT = [*_NO_UUID, "shop.key_uuid_v4_last"]
+_OF_MYSQL = {
+    "schema.history.internal.store.only.captured.tables.ddl": "true",  # MySQL has no type uuid
+    "schema.history.internal.skip.unparseable.ddl": "true",
+}
 FLAT = {
     "transforms": "flat",
     "transforms.flat.type": "io.debezium.transforms.ExtractNewRecordState",
@@ -31,6 +36,7 @@ FLAT = {
 CONNECTORS: Mapping[str, Mapping[str, Any]] = {
     "mariadb_plain": {"tables": [*_OWN, *_KEYS, _END], "options": {"provide.transaction.metadata": "true"}},
     "mariadb_schema": {"tables": [*_OWN, *_KEYS, _END], "schemas": True, "options": {"snapshot.mode": "initial"}},
+    "mysql_plain": {"connector": "mysql", "tables": ["shop.orders", *_NO_UUID, _END], "options": _OF_MYSQL},
     "mariadb_flat": {"tables": ["ops.lines", "shop.orders", *_IN_DOUBT, _END], "options": FLAT},
 }
 

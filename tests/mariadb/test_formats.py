@@ -29,6 +29,11 @@ def test_topics_of_tables_tell_what_was_done(captured: Mapping[str, list[Seen]],
     assert told(DECODERS[name], of_tables) == BY_TABLE
 
 
+def test_connector_for_mysql_tells_the_same(captured: Mapping[str, list[Seen]]) -> None:
+    of_tables = [one for one in captured["mysql_plain"] if one.topic != "mysql_plain"]
+    assert told(DECODERS["mysql_plain"], of_tables) == {"orders": BY_TABLE["orders"]}
+
+
 def test_flattened_topics_tell_the_same_but_no_truncate_and_no_image_before(captured: Mapping[str, list[Seen]]) -> None:
     assert told(DECODERS["mariadb_flat"], captured["mariadb_flat"]) == flattened()
 

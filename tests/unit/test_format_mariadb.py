@@ -43,6 +43,10 @@ def test_schemas_in_place_of_said_types() -> None:
     assert told(DECODERS["mariadb_schema"], SEEN["mariadb_schema"]) == kept
 
 
+def test_connector_for_mysql_tells_the_same() -> None:
+    assert told(DECODERS["mysql_plain"], SEEN["mysql_plain"]) == {"orders": BY_TABLE["orders"]}
+
+
 def test_flattened_topics_know_no_image_before_and_no_truncate() -> None:
     assert told(DECODERS["mariadb_flat"], SEEN["mariadb_flat"]) == flattened()
 

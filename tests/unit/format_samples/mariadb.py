@@ -1,6 +1,7 @@
 """What real Debezium wrote of a real MariaDB for the statements in `WORK`, and how it must be read.
 
-The `mariadb_*.jsonl` files are as those of PostgreSQL. `KEEP_SAMPLES=1 make mariadb` writes them anew.
+The `mariadb_*.jsonl` files are as those of PostgreSQL; `mysql_plain.jsonl` is by the connector for MySQL, of the same
+server. `KEEP_SAMPLES=1 make mariadb` writes them anew.
 """
 
 from __future__ import annotations
@@ -168,6 +169,7 @@ def decoders() -> Mapping[str, Decoder]:
     return {
         "mariadb_plain": Debezium(tables=HOME, types=Types(said)),
         "mariadb_schema": Debezium(tables=HOME),
+        "mysql_plain": Debezium(tables=HOME),
         "mariadb_flat": Flattened(tables=HOME, types=Types(TYPES)),
     }
 
