@@ -224,8 +224,8 @@ class ConfluentClient:
 
     def commit(self, marks: Mapping[Part, Mark], done: Done) -> None:
         """See `KafkaClient.commit`."""
-        self._waiting.append(done)
         self._consumer.commit(offsets=self._offsets(marks), asynchronous=True)
+        self._waiting.append(done)  # one that raises gets no answer; the others' come in a poll, never in this call
 
     def _saved(self, error: Any, parts: Sequence[Any]) -> None:
         """Answers come in the order of the requests."""

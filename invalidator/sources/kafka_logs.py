@@ -39,6 +39,13 @@ _GREETED = "Broker version identified"
 _CUT_OFF = "socket disconnected"
 
 
+def _text_of(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - a line that does not fit its arguments must not end the thread that wrote it
+        return f"{record.msg} {record.args}"
+
+
 class ClientLogs(logging.Handler):
     """Takes a library's log: warnings go to ours, each kind of line once in ten seconds; all are kept a while."""
 
@@ -63,7 +70,7 @@ class ClientLogs(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler.emit`."""
-        text = record.getMessage()
+        text = _text_of(record)
         for secret in self._secrets:
             text = text.replace(secret, "(hidden)")
         self.keep(text)

@@ -183,6 +183,14 @@ def test_a_line_that_repeats_is_said_once(logs: tuple[ClientLogs, Heard, logging
     ]
 
 
+def test_a_line_that_does_not_fit_its_arguments_is_said_all_the_same(
+    logs: tuple[ClientLogs, Heard, logging.Logger],
+) -> None:
+    made, heard, _ = logs
+    made.handle(logging.LogRecord("x", logging.WARNING, __file__, 1, "%d partitions", ("pass-word",), None))
+    assert [line["text"] for line in heard.lines] == ["%d partitions ('(hidden)',)"]
+
+
 @pytest.mark.parametrize(
     ("lines", "login", "reason", "final"),
     [
