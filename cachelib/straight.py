@@ -132,12 +132,12 @@ def straight(usual: Usual, wire: Wire, standing: Trusted, trust: Any) -> Ask:
     stem, plain = entity.template.stemmed(usual.prefix)
     number, skipped, line = int if plain else None, len(stem) - len(usual.prefix), fresh_line(known=entity.versioned)
     forms = _Forms(wire, stem, DIGITS_MAX if plain else KEY_TEXT_MAX, line)
-    horizon, until = b"", 0.0
+    sure = 0.0, b""
 
     def due_later(due: bytes, began: float) -> bool:
-        nonlocal horizon, until
-        horizon = int((began + HORIZON_S) * 1000 + usual.skew_ms).to_bytes(8, "big")
+        nonlocal sure  # a pair: of two threads one could else leave its horizon beside the other's end
         until = began + HORIZON_S
+        sure = until, int(until * 1000 + usual.skew_ms).to_bytes(8, "big")
         return int.from_bytes(due, "big") > began * 1000 + usual.skew_ms
 
     def ask(key: Key, began: float) -> Any:
@@ -164,6 +164,7 @@ def straight(usual: Usual, wire: Wire, standing: Trusted, trust: Any) -> Ask:
             rack.settle()
         if version >= floor and prefix == begins and standing.trust is trust:
             # The clock is not looked at each time: a second at once is compared.
+            until, horizon = sure
             if (began < until and due > horizon) or due == _NEVER or due_later(due, began):
                 try:
                     value = decode(body)
