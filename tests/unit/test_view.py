@@ -15,7 +15,7 @@ from cachelib.core import Core, Parts
 from cachelib.drivers import run_now
 from cachelib.entity import Entity
 from cachelib.errors import ConfigError, LayoutConflict, StoreError
-from cachelib.lane import THREADS
+from cachelib.faces import THREADS
 from cachelib.layout import LEASE_MS, REFRESH_MS, decode_layout, encode_layout, first_layout, with_mode, with_new_epochs
 from cachelib.loops import LoopWorld
 from cachelib.metrics import Metrics
