@@ -133,8 +133,12 @@ class Seconds:
             case "lag":
                 return Histogram.sum_of(one.lag.histogram for one in self._windows)
             case "vis":
-                lag = found.visibility.lag.histogram if found else Histogram.empty()
-                return lag if lag.count else None
+                seen = found.visibility if found else None
+                if seen is None or not (seen.lag.histogram.count or seen.unseen):
+                    return None
+                # What nobody saw took at least as long as there was to see it; to leave it out would flatter.
+                never = [self._result.seconds * 1e9] * seen.unseen
+                return Histogram.sum_of((seen.lag.histogram, Histogram.of(never)))
             case "stale.age":
                 if found is None:
                     return None

@@ -19,7 +19,7 @@ import msgspec
 from loadgen.engine.crew import Progress, processors
 from loadgen.histogram import Histogram
 from loadgen.measures import OF_THE_RUN, Seconds, slices
-from loadgen.objective import Kind, Objective, kind_of, shown
+from loadgen.objective import Kind, NotMeasured, Objective, kind_of, shown
 from loadgen.plan import RunPlan
 from loadgen.probing import LONG, Drain, End, Finding, Plan, Probe, Window
 from loadgen.result import RunResult, config_hash
@@ -116,10 +116,11 @@ class Seeker:
         pace = self._pace
         run = self._run(probe.rate, probe.windows * pace.window_s, pace.warmup_s)
         parts = slices(run, probe.windows)
-        found = [self._judge(part) for part in parts]
+        found = self._judged(parts)
         if lost := [why for why in run.invalid if "lost" in why]:
             found = [(Window.INVALID, lost[0])] * probe.windows
-        self._doubted = not self._doubted and not lost and self._doubt(parts)
+        counted = [part for part, (window, _) in zip(parts, found, strict=True) if window not in NO_VOTES]
+        self._doubted = not self._doubted and self._doubt(counted)
         votes = [] if self._doubted else found
         after = state.probed([(window, clause if window is Window.MISSED else "") for window, clause in votes])
         decided = len(after.log) > len(state.log)
@@ -138,6 +139,14 @@ class Seeker:
             time.sleep(OTHERS_RESTS * pace.rest_s)
         return after
 
+    def _judged(self, parts: Sequence[Seconds]) -> list[tuple[Window, str]]:
+        try:
+            return [self._judge(part) for part in parts]
+        except NotMeasured as error:
+            if not self._probes:  # the target never tells it
+                raise
+            return [(Window.INVALID, f"{error}, unlike the ones before it")] * len(parts)
+
     def _judge(self, part: Seconds) -> tuple[Window, str]:
         """How a window ended, and by which clause, or why it says nothing."""
         # First: where others had the processors a late generator is theirs, and says nothing of what it can do.
@@ -148,12 +157,11 @@ class Seeker:
         verdict = self._objective.judge(part.measures(self._objective.measures))
         return (Window.HELD, "") if verdict.holds else (Window.MISSED, verdict.binding)
 
-    def _doubt(self, parts: Sequence[Seconds]) -> bool:
+    def _doubt(self, counted: Sequence[Seconds]) -> bool:
         """It was missed by nothing but the tail of a few samples that all windows share, as visibility seen by a
         handful of probes: one slow look is not three votes. The probe is made once more, and then it counts.
         """
-        valid = [part for part in parts if self._judge(part)[0] not in NO_VOTES]
-        verdicts = [self._objective.judge(part.measures(self._objective.measures)) for part in valid]
+        verdicts = [self._objective.judge(part.measures(self._objective.measures)) for part in counted]
         missed = [one for verdict in verdicts for one in verdict.clauses if not one.holds]
         return bool(missed) and all(one.measure.startswith(OF_THE_RUN) and not one.resolved for one in missed)
 

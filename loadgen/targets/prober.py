@@ -18,8 +18,8 @@ from loadgen.targets.items import Items
 from loadgen.targets.reading import shown_before, write_row
 from loadgen.targets.stamped import Behind
 
-NOTHING = -3
-"""Stands for the stamp of a look that failed."""
+NOTHING = 0
+"""Stands for the version of a look that failed: below any."""
 POLL_S = 0.003
 GIVEN_UP_S = 30.0
 AFTER_S = 3.0
@@ -59,12 +59,13 @@ class Prober:
         while self._keys and at_ns < end_ns and shift.wait_until(at_ns) >= 0:
             key = self._keys[self._seq % len(self._keys)]
             self._look(key)  # an uncached key would be seen at once, and tell nothing
-            if self._change(behind, key):
-                self._watch(shift, end_ns, key)
+            if changed := self._change(behind, key):
+                self._watch(shift, end_ns, key, changed)
             at_ns = max(at_ns + self._gap_ns, now_ns())
         behind.close()
 
-    def _change(self, behind: Behind, key: int) -> bool:
+    def _change(self, behind: Behind, key: int) -> int:
+        """The version that it made; 0 where it made none."""
         self._seq += 1
         number, stamp, start_ns = self._rows.subject[key], self._thread << STAMP_BITS | self._seq, now_ns()
         named: dict[str, Any] = {"key": self._rows.names[key], "writer": self._thread, "seq": self._seq}
@@ -72,26 +73,27 @@ class Prober:
         result = behind.change(self._rows.subjects[number], named, gone=False)
         row = write_row((number, key, stamp), How.PROBE, gone=False, result=result, times=(start_ns, now_ns()))
         self.writes.extend(row)
-        return result.status is Status.ACKNOWLEDGED
+        return result.version if result.status is Status.ACKNOWLEDGED else 0
 
-    def _watch(self, shift: Shift, end_ns: int, key: int) -> None:
-        """Until the stamp is ours. One that somebody wrote later looks like an older one, until time runs out: rare."""
+    def _watch(self, shift: Shift, end_ns: int, key: int, changed: int) -> None:
+        """Until it is seen, or what somebody wrote over it: else one such key would keep us until time runs out."""
         given_up_ns = min(end_ns + int(AFTER_S * 1e9), now_ns() + int(GIVEN_UP_S * 1e9))
-        ours = self._thread << STAMP_BITS | self._seq
-        while self._look(key) != ours and now_ns() < given_up_ns:
+        while self._look(key) < changed and now_ns() < given_up_ns:
             if shift.wait_until(now_ns() + int(POLL_S * 1e9)) < 0:
                 return
 
     def _look(self, key: int) -> int:
+        """The version that is shown."""
         rows, start_ns = self._rows, now_ns()
         number = rows.subject[key]
         try:
-            value = rows.cache.get(rows.subjects[number].entity, rows.names[key])
+            found = rows.cache.read(rows.subjects[number].entity, rows.names[key])
         except Exception:  # noqa: BLE001 - an error here is one of the cache, which the ordinary reads count
             return NOTHING
+        value: dict[str, Any] | None = found.value
         if value is not None:
             shown_before(value)
         stamp = ABSENT if value is None else value["writer"] << STAMP_BITS | value["seq"]
         row = (number, key, start_ns, start_ns, now_ns(), 0, stamp, Source.OTHER, self._thread)
         self.reads.extend(row)
-        return stamp
+        return found.version

@@ -37,6 +37,17 @@ def test_values_are_those_of_the_record() -> None:
     assert found.samples["get.p99"] == result.operations["get"].latency.count
 
 
+def test_changes_that_nobody_saw_count_for_the_whole_run() -> None:
+    """They were left out: of a system that shows nothing any more, only what it still showed was judged."""
+    result = run(seconds=20)
+    assert result.consistency is not None
+    seen = result.consistency.visibility
+    blind = msgspec.structs.replace(seen, unseen=seen.lag.count)
+    one = msgspec.structs.replace(result, consistency=msgspec.structs.replace(result.consistency, visibility=blind))
+    assert measures_of(one, ["vis.p50"]).values["vis.p50"] <= seen.lag.max_ms
+    assert measures_of(one, ["vis.p90"]).values["vis.p90"] == pytest.approx(20_000, rel=0.01)
+
+
 def test_slow_part_of_a_run_is_seen_in_its_slice_only() -> None:
     result = run(fault=True, seconds=30)  # slow and stale from second 12 on, for four seconds
     parts = [part.measures(["get.p50", "stale.ratio"]).values for part in slices(result, 6)]

@@ -112,6 +112,29 @@ def test_interrupted_search_keeps_what_it_knows(tmp_path: Path) -> None:
     assert "Interrupted" in page_of_search(load_search(tmp_path / "search.json"))
 
 
+class Blind(System):
+    """Its nth probe tells nothing of what readers saw."""
+
+    def __init__(self, peak: float, at: int) -> None:
+        super().__init__(peak)
+        self.at = at
+
+    def run(self, plan: RunPlan, tick: Callable[[Progress], None] = lambda _: None) -> RunResult:
+        result = super().run(plan, tick)
+        probes = sum(plan.warmup_s > 0 for plan in self.plans)
+        return msgspec.structs.replace(result, consistency=None) if plan.warmup_s and probes == self.at else result
+
+
+def test_probe_that_measured_less_than_those_before_it_is_no_vote_and_ends_nothing() -> None:
+    said: list[str] = []
+    objective, plan = parse("all.p99<20ms & vis.p99<1s"), Plan(start=100.0, ceiling=50_000.0)
+    result = Seeker(Blind(2000.0, at=5), PLAN, objective, plan, PACE, said.append, lambda _: None).search()
+    assert result.found
+    assert sum("unlike the ones before it" in line for line in said) == 1
+    with pytest.raises(NotMeasured):
+        Seeker(Blind(2000.0, at=1), PLAN, objective, plan, PACE, said.append, lambda _: None).search()
+
+
 def test_search_interrupted_before_its_first_probe_has_nothing_to_tell() -> None:
     seeker, _ = seek(Interrupted(2000.0, at=2))
     with pytest.raises(KeyboardInterrupt):
