@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from cachelib.errors import ConfigError
 from loadgen.arrivals import FLAT, Gaps, NotNegative, Profile
+from loadgen.pinning import NOWHERE, Pins
 from loadgen.workloads.popularity import Share
 from loadgen.workloads.workload import Workload
 
@@ -108,6 +109,8 @@ class RunPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A second whose generator lag exceeds this at the 99th percentile says nothing."""
     invalid_share_max: Share = 0.1
     """Where more of the measured seconds say nothing, the run says nothing."""
+    pins: Pins = NOWHERE
+    """Of the processes that the run starts."""
     label: str = ""
 
     def __post_init__(self) -> None:

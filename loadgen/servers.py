@@ -26,6 +26,7 @@ from urllib.request import urlopen
 
 from cachelib.errors import CacheError
 from cachelib.policy import one_of
+from loadgen.pinning import Processors, pinned
 
 HOST = "127.0.0.1"
 START_S = 20.0
@@ -53,6 +54,8 @@ class Server(ABC):
         self.log_file = folder / f"{self.name}.log"
         self.environment: dict[str, str] = {}
         """What stands in its environment beside ours."""
+        self.processors: Processors = ()
+        """Those that it may use; empty: all that we may."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -89,7 +92,7 @@ class Server(ABC):
 
     def _popen(self) -> subprocess.Popen[bytes]:
         setpriv = shutil.which("setpriv")
-        with self.log_file.open("ab") as log:
+        with self.log_file.open("ab") as log, pinned(self.processors):
             return subprocess.Popen(
                 [*([setpriv, "--pdeathsig=KILL"] if setpriv else []), *self.command()],
                 env=os.environ | self.environment,

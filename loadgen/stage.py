@@ -19,6 +19,7 @@ from typing import Self
 from cachelib.errors import ConfigError
 from cachelib.stores import SqlStore
 from loadgen.database import Database, connect
+from loadgen.pinning import NOWHERE, Pins
 from loadgen.record import ABSENT, stamp_of
 from loadgen.servers import Invalidator, Memcached, Redis, ServerFailed, cache_server
 from loadgen.tables import DATASETS, Dataset, Subject, fill_airports, fill_rows
@@ -35,6 +36,7 @@ class StageSettings:
     invalidator: bool = True
     keys: int = 1000
     payload_bytes: int = 100
+    pins: Pins = NOWHERE
 
 
 class Stage:
@@ -57,6 +59,7 @@ class Stage:
         try:
             if self.settings.cache_url is None:
                 self.server = cache_server(self.settings.backend, self.folder)
+                self.server.processors = self.settings.pins.cache
                 self.server.start()
             self.fill()
             if self.settings.invalidator:
@@ -84,7 +87,9 @@ class Stage:
 
     def new_invalidator(self) -> Invalidator:
         """The daemon for this stage, not started."""
-        return Invalidator(self.folder, self.store_url, self.cache_url, self.dataset.entities, self.namespace)
+        daemon = Invalidator(self.folder, self.store_url, self.cache_url, self.dataset.entities, self.namespace)
+        daemon.processors = self.settings.pins.invalidator
+        return daemon
 
     def fill(self) -> None:
         """Make the store; a stage with another one makes its own before."""

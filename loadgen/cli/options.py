@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +10,8 @@ import click
 import msgspec
 
 from cachelib.errors import ConfigError
-from loadgen.plan import RunPlan
+from loadgen.pinning import NOWHERE, Pins, pins_of
+from loadgen.plan import RunPlan, TargetPlan
 from loadgen.workloads.workload import workload_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,6 +73,9 @@ the_target = gathered(
     click.option("--origin-ms", type=click.FloatRange(0), help="Added to every load of the store.  [0]"),
     click.option("--invalidator/--no-invalidator", default=None, help="Start the invalidator.  [yes]"),
     click.option("--prefill/--no-prefill", default=None, help="Every key is cached before.  [yes]"),
+    click.option(
+        "--pin", multiple=True, metavar="ROLE=CPUS", help="Processors for generator, cache or invalidator: cache=0,2-3."
+    ),
     click.option("--seed", type=click.IntRange(0), help="[1]"),
     click.option("--label", help="What the record is called."),
 )
@@ -110,6 +114,17 @@ def plan_from(settings: Mapping[str, Any]) -> RunPlan:
         run["trace"] = {"path": str(given["trace"])} | {to: given[option] for to, option in named if option in given}
     try:
         # Converted, not built: only so are types and bounds looked at.
-        return msgspec.convert({"workload": msgspec.to_builtins(workload), "target": target} | run, RunPlan)
+        plan = msgspec.convert({"workload": msgspec.to_builtins(workload), "target": target} | run, RunPlan)
     except msgspec.ValidationError as error:
         raise ConfigError(f"the settings of the run: {error}") from error
+    return msgspec.structs.replace(plan, pins=_pins(given.get("pin", ()), plan.target))
+
+
+def _pins(texts: Sequence[str], target: TargetPlan) -> Pins:
+    """Only what the run starts can be pinned by it."""
+    pins = pins_of(texts) if texts else NOWHERE
+    if pins.cache and (target.cache_url or target.kind == "null"):
+        raise ConfigError(f"--pin cache=…: this run starts no cache ({target.cache_url or target.kind}): use taskset")
+    if pins.invalidator and (target.kind != "library" or not target.invalidator):
+        raise ConfigError(f"--pin invalidator=…: this run of {target.kind!r} starts no invalidator")
+    return pins

@@ -19,6 +19,7 @@ from typing import Self
 from cachelib.errors import CacheError
 from loadgen.engine.frames import Beat, Block, Channel, Done, Failed, Go, Hello, Ready, Second
 from loadgen.engine.worker import GRACE_S
+from loadgen.pinning import pinned
 from loadgen.plan import RunPlan
 
 READY_S = 180.0
@@ -66,7 +67,7 @@ class Member:
         self.number = hello.worker
         self.heard = Heard()
         self._log = folder / f"worker-{self.number}.log"
-        with self._log.open("ab") as log:
+        with self._log.open("ab") as log, pinned(hello.plan.pins.generator):
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "loadgen.engine.worker"],
                 stdin=subprocess.PIPE,

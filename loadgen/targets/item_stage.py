@@ -24,7 +24,9 @@ class ItemStage(Stage):
     def __init__(self, items: Items, advance: Advance) -> None:
         self.items, self._advance = items, advance
         target = items.plan.target
-        settings = StageSettings("items", target.backend, target.cache_url or None, target.invalidator)
+        settings = StageSettings(
+            "items", target.backend, target.cache_url or None, target.invalidator, pins=items.plan.pins
+        )
         super().__init__(settings, items.dataset)
         self.store_url = target.store_url or self.store_url
         self.namespace = target.namespace or self.namespace

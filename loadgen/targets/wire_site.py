@@ -36,6 +36,7 @@ class WireSite:
         try:
             if not self._plan.target.cache_url:
                 self._server = cache_server(self._plan.target.backend, self._folder)
+                self._server.processors = self._plan.pins.cache
                 self._server.start()
             if self._plan.prefill:
                 self._fill(advance)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,41 @@ def test_no_process_outlives_the_run(end: signal.Signals, tmp_path: Path) -> Non
     if end is not signal.SIGKILL:
         assert process.returncode == 130
         assert list(tmp_path.glob("loadgen-*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system cannot pin")
+def test_every_process_of_a_pinned_run_stays_on_its_processors() -> None:
+    needs("redis")
+    usable = sorted(os.sched_getaffinity(0))
+    first, last = str(usable[0]), str(usable[-1])
+    pins = {"generator": first, "cache": first, "invalidator": last}
+    seen: dict[str, set[str]] = {}
+    command = [sys.executable, "-m", "loadgen", "run", "--keys", "300", "--rate", "200", "--seconds", "4"]
+    with subprocess.Popen(
+        [*command, *(word for role, cpu in pins.items() for word in ("--pin", f"{role}={cpu}"))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as run:
+        while run.poll() is None:
+            for process in psutil.Process(run.pid).children():
+                note_processors(process, seen)
+            time.sleep(0.1)
+        assert run.stdout is not None
+        assert run.returncode == 0, run.stdout.read()
+    assert seen == {role: {cpu} for role, cpu in pins.items()}
+
+
+def note_processors(process: psutil.Process, seen: dict[str, set[str]]) -> None:
+    """Of all threads of a process, by its role."""
+    roles = {"loadgen.engine.worker": "generator", "invalidator": "invalidator"}
+    try:
+        words = process.cmdline()
+        role = next((roles[word] for word in words if word in roles), "cache" if "redis-server" in words[0] else "")
+        lists = [Path(f"/proc/{process.pid}/task/{one.id}/status").read_text() for one in process.threads()]
+    except (psutil.Error, OSError, IndexError):
+        return  # it begins or ends just now
+    if role:
+        found = (line for text in lists for line in text.splitlines() if line.startswith("Cpus_allowed_list:"))
+        seen.setdefault(role, set()).update(line.split()[1] for line in found)
