@@ -174,8 +174,8 @@ class NodeWorker:
                 works.append(work)
         except LogGap as gap:
             duties.log.error("a node needs what the log no longer has", node=self.name, error=str(gap))
+            self._reading = False  # first: a reader may tell a gap once, and what follows may fail
             session.jump(duties.start_over("log_purged", True, self.place).positions)
-            self._reading = False
             return ()
         except StoreError:
             if not works:
@@ -185,7 +185,11 @@ class NodeWorker:
 
     def _apply(self, session: Session, works: Sequence[Work]) -> None:
         duties, metrics = self._duties, self._duties.metrics
-        layout = duties.epochs.layout()
+        try:
+            layout = duties.epochs.layout()
+        except StoreError:
+            self._reading = False  # the node's own reader stands behind these works: they must come again (I9)
+            raise
         began_s = duties.clock_s()
         try:
             answers = session.apply(works, layout, duties.now_ms())
