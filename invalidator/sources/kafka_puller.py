@@ -77,6 +77,7 @@ class Puller:
         self._anew = ""
         self._beat_at_s = clock_s()
         self._thread: threading.Thread | None = None
+        self._replacing = threading.Lock()
         self.error = ""
         """Why nothing is read; "" while a client works."""
         self.member = self._new_member()
@@ -125,8 +126,9 @@ class Puller:
         if self._thread is None or self._stop.is_set() or hung_s < self._source.request_s + self._source.stalled_s:
             return
         self._log.error("the Kafka client hangs; another one takes its place", for_s=round(hung_s))
-        self.member = self._new_member(self.member)
-        self.start()
+        with self._replacing:
+            self.member = self._new_member(self.member)
+            self.start()
 
     # --- the thread --------------------------------------------------------------------------
 
@@ -174,13 +176,16 @@ class Puller:
             self._rejoins = 0
             while self._thread is thread and not self._stop.is_set() and not self._anew:
                 self._turn(client, member)
-                self.error = ""
+                if self._thread is thread:
+                    self.error = ""
             if self._anew:
                 raise StoreError(self._anew)
         except BaseException:
             # From here on nobody hears this client any more; what it had may be somebody else's by now.
-            self.member = self._new_member(member)
-            self._fail_commits()
+            with self._replacing:
+                if self._thread is thread:  # else nobody has heard it for long, and all of this is another's
+                    self.member = self._new_member(member)
+                    self._fail_commits()
             discard(client)  # without a commit: what it handed out and what it knows may not agree
             raise
         if self._thread is thread:
