@@ -18,7 +18,7 @@ from invalidator.sources.base import ChangeSource, Committed
 
 
 class Books:
-    """`source` is used for `commit` and `purge` only, and by this thread only."""
+    """`source` is used for `commit`, `forget` and `purge` only, and by this thread only."""
 
     def __init__(
         self,
@@ -92,13 +92,14 @@ class Books:
             done = placed(done, before, partitions)
         if done is None or done == before:
             return
+        # First: an offset that did not wait for a node must never be found beside its name. Its notes are all it has then.
+        for node in sorted(before.counted - done.counted) if before is not None else ():
+            self._source.forget(node)
         self._source.commit(done)
         with self._lock:
             if self.committed is before:  # else other partitions are read by now, and this is not about them
                 self.committed = done
         self._metrics.commits.inc()
-        for node in sorted(before.counted - done.counted) if before is not None else ():
-            self._source.forget(node)
 
     def _purge(self) -> None:
         dropped = self._source.purge()

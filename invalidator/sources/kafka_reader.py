@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from itertools import groupby
 
-from cachelib.errors import CacheError, LogGap, StoreError
+from cachelib.errors import CacheError, ConfigError, LogGap, StoreError
 from invalidator.sources.base import ChangeSource, Committed, Polled, Positions, log_of
 from invalidator.sources.kafka_client import Build, KafkaClient, OutOfRange
 from invalidator.sources.kafka_places import Part, label, offset_of, place
@@ -140,6 +140,8 @@ class KafkaReader:
 
 
 def _failed(error: Exception) -> Exception:
+    if isinstance(error, ConfigError):  # the source has connected with the same settings
+        return StoreError(str(error))
     return (
         error if isinstance(error, CacheError) else StoreError(f"reading Kafka failed: {type(error).__name__}: {error}")
     )

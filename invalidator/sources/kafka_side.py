@@ -20,7 +20,10 @@ _CLOSE_S = 1.0
 
 
 class Side:
-    """Every method raises `StoreError` where no broker answers; then the next call connects anew."""
+    """Every method raises `StoreError` where no broker answers; then the next call connects anew.
+
+    `ConfigError` where the settings are to blame, until it has connected once.
+    """
 
     def __init__(self, build: Build, source: KafkaSourceSettings, group: str) -> None:
         self._build = build
@@ -28,6 +31,7 @@ class Side:
         self._group = group
         self._client: KafkaClient | None = None
         self._lock = threading.Lock()
+        self._has_connected = False
         self.sizes: Mapping[str, int] = {}
         """How many partitions each topic had when that was last asked for."""
 
@@ -122,7 +126,13 @@ class Side:
             try:
                 if self._client is None:
                     self._client = self._build(self._group)
+                    self._has_connected = True
                 return question(self._client, self._source.request_s)
+            except ConfigError as error:
+                self._drop()
+                if self._has_connected:  # with the same settings: so it is a broker's trouble, and tried again
+                    raise StoreError(str(error)) from error
+                raise
             except CacheError:
                 self._drop()
                 raise
