@@ -92,7 +92,7 @@ class Books:
             done = placed(done, before, partitions)
         if done is None or done == before:
             return
-        # First: an offset that did not wait for a node must never be found beside its name. Its notes are all it has then.
+        # First: an offset that did not wait for a node must never be found beside its name (I9).
         for node in sorted(before.counted - done.counted) if before is not None else ():
             self._source.forget(node)
         self._source.commit(done)

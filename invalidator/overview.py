@@ -39,13 +39,15 @@ class Overview:
         service = self._service
         committed = service.books.committed
         identity, generation = service.lineage.current()
+        last_error, last_error_at = service.trouble.last
         return {
             "what": "invalidator",
             "ready": service.ready(),
             "healthy": service.healthy(),
             "problems": self._problems(),
-            "store_error": service.store_error,
-            "last_store_error": service.past_error,
+            "store_error": service.trouble.error,
+            "last_store_error": last_error,
+            "last_store_error_at": last_error_at,
             "store": identity,
             "generation": generation,
             "read": dict(service.positions),
@@ -60,10 +62,10 @@ class Overview:
     def _problems(self) -> list[str]:
         """What somebody should look at now, one sentence each."""
         service, box = self._service, self._service.letterbox
-        found = [f"Store or log does not answer: {service.store_error}"] if service.store_error else []
+        found = [f"Store or log does not answer: {service.trouble.error}"] if service.trouble.error else []
         if not service.positions:
             found.append("No partition is read here.")
-        if service.books.last_error and not service.store_error:
+        if service.books.last_error and not service.trouble.error:
             found.append(f"The committed offset is not saved: {service.books.last_error}")
         if box.last_error:
             found.append(f"Dead letters cannot be kept, and the committed offset waits for them: {box.last_error}")

@@ -32,6 +32,7 @@ from invalidator.rules import Rules
 from invalidator.settings import Settings
 from invalidator.sources.base import ChangeSource, Positions, covers, merged
 from invalidator.tally import Tally
+from invalidator.trouble import Trouble
 from invalidator.work import Window, Work
 
 _ROOM_WAIT_S = 0.2
@@ -65,7 +66,7 @@ class Service:
         self.metrics = metrics or Metrics()
         self.rules, self._told = rules, rules.names
         self.log = log
-        self.store_error = self.past_error = ""
+        self.trouble = Trouble(self.metrics, log, now_ms)
         self._store, self._source = store, source
         self._roster = Roster(nodes, reach)
         self._reload, self._clock_s = reload, clock_s
@@ -149,7 +150,6 @@ class Service:
         unknown = dict.fromkeys(end, "") if self._source.capability.whole else self._source.horizon()
         start = {partition: done.get(partition, unknown.get(partition, "")) for partition in end}
         self.books.place(committed, list(end))
-        self._given = {}
         self._go_on(start)
         if not covers(end, start) and not covers(self._source.end(), start):
             self.lineage.broken("store_went_back", "the committed offset is ahead of the log", self._go_on)
@@ -201,9 +201,7 @@ class Service:
             return self._tried(lambda: self.lineage.broken("log_gap", what, self._go_on))
         except StoreError as error:
             return self._store_failed(error)
-        if self.store_error:
-            self.log.info("the store answers again")
-            self.store_error = ""
+        self.trouble.answered("log")
         self._polled_at_s = self._clock_s() if self._feed.placed else None
         self.metrics.progress.set_to_current_time()
         return 0.0
@@ -216,6 +214,7 @@ class Service:
         self._given = merged(self._given, work.after)
 
     def _go_on(self, positions: Positions) -> None:
+        self._given = {}  # it may be of a log that is no more, and nobody gets as far again
         self._feed.seek(positions)
         self._window.restart()
 
@@ -228,10 +227,7 @@ class Service:
         return 0.0
 
     def _store_failed(self, error: StoreError) -> float:
-        self.metrics.source_errors.inc()
-        if not self.store_error:
-            self.log.error("the store does not answer", error=str(error))
-        self.store_error = self.past_error = str(error)
+        self.trouble.failed("log", error)
         return self.settings.apply.retry_max_s
 
     # --- chores ------------------------------------------------------------------------------
@@ -242,14 +238,15 @@ class Service:
             ("store", _CHECK_STORE_S, lambda: self.lineage.check(self._go_on)),
             ("layout", _KEEP_S, lambda: self.fleet.follow(self._roster.of(self._epochs.layout()), self._join)),
             ("nodes", _KEEP_S, self.fleet.look_after),
+            ("rules", _KEEP_S, self._renew_untold),
         ):
             now_s = self._clock_s()
             if now_s - self._chores.setdefault(name, now_s) >= every_s:
                 self._chores[name] = now_s
-                self._tried(chore)
+                self.trouble.minding(name, chore)
         if self._asked_to_reload.is_set():
             self._asked_to_reload.clear()
-            self._tried(self._take_new_rules)
+            self._take_new_rules()
 
     def _take_new_rules(self) -> None:
         try:
@@ -258,14 +255,17 @@ class Service:
             self.metrics.reloads.labels("refused").inc()
             self.log.error("the new configuration is refused, the old one stays", error=str(error))
             return
-        new = rules.not_in(self.rules)
-        self._told = (self._told - set(new)) & rules.names
+        self._told = (self._told - set(rules.not_in(self.rules))) & rules.names
         self.rules = rules
-        if new:  # nobody told the caches of the changes of these before
-            self._epochs.renew(new, "new_rules")
-        self._told |= set(new)  # only now: what the nodes had of them is on its way out
+        self.trouble.minding("rules", self._renew_untold)
         self.metrics.reloads.labels("taken").inc()
         self.log.info("took a new configuration", entities=[entity.name for entity in rules.entities])
+
+    def _renew_untold(self) -> None:
+        new = self.rules.names - self._told
+        if new:  # nobody told the caches of the changes of these before
+            self._epochs.renew(new, "new_rules")
+            self._told |= new  # only now: what the nodes had of them is on its way out
 
     # --- parts -------------------------------------------------------------------------------
 

@@ -214,8 +214,8 @@ class KafkaSource:
 
     def settled(self, parts: Collection[Part]) -> bool:
         """See `kafka_member.Done`."""
-        done = self._done()
-        handed_out = {label(part): self._at[part] for part in parts if part in self._at}
+        done, at = self._done(), self._at  # the main loop puts another in its place
+        handed_out = {label(part): at[part] for part in parts if part in at}
         return not handed_out or (done is not None and covers(done.positions, handed_out))
 
     def close(self) -> None:

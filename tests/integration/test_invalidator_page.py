@@ -22,6 +22,7 @@ GOOD: dict[str, Any] = {
     "problems": [],
     "store_error": "",
     "last_store_error": "",
+    "last_store_error_at": "",
     "store": "pg-7312-1-16384",
     "generation": 0,
     "read": {"shop.public.orders-0": "00000000000000012345@abc"},
@@ -64,6 +65,8 @@ GOOD: dict[str, Any] = {
 }
 BAD = GOOD | {
     "ready": False,
+    "last_store_error": "terminating connection due to administrator command",
+    "last_store_error_at": "2026-11-23T22:08:18.846Z",
     "problems": ["Node redis://cache-2:6379/0 does not answer: connection refused", "The store does not answer"],
     "nodes": GOOD["nodes"]
     | {
@@ -137,6 +140,7 @@ def test_person_on_call_sees_what_is_wrong_and_nothing_of_it_is_markup() -> None
     assert "Not ready" in text
     assert "does not answer: connection refused" in text
     assert "51,234" in text
+    assert "2026-11-23T22:08:18.846Z: terminating connection" in text
     assert "&lt;b&gt;connection&lt;/b&gt; refused" in text
 
 

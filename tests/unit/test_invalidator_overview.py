@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -56,13 +57,17 @@ def test_problems_are_sentences() -> None:
     assert status(world)["problems"] == ["Node b does not answer: the node is down"]
     world.node("b").down = False
     world.store.broken = True
+    assert status(world)["last_store_error_at"] == ""
     world.go()
+    failed_ms = world.clock.ms()
     assert "Store or log does not answer: the store is down" in status(world)["problems"]
     world.store.broken = False
     world.go()
     assert status(world)["problems"] == []
     assert status(world)["store_error"] == ""
     assert status(world)["last_store_error"] == "the store is down"
+    assert status(world)["last_store_error_at"].endswith("Z")
+    assert datetime.fromisoformat(status(world)["last_store_error_at"]) == datetime.fromtimestamp(failed_ms / 1000, UTC)
     assert status(world)["nodes"]["b"]["last_error"] == "the node is down"
 
 

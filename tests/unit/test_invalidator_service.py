@@ -528,12 +528,12 @@ def test_store_that_fails_for_a_while_costs_nothing_but_time() -> None:
     world.store.change()
     world.store.broken = True
     world.go()
-    assert world.service.store_error
+    assert world.service.trouble.error
     assert world.worker().failing_since_s is None
     world.store.broken = False
     world.go()
     assert position(world) == at(1)
-    assert not world.service.store_error
+    assert not world.service.trouble.error
 
 
 def test_broken_new_rules_are_refused_and_the_old_stay() -> None:
