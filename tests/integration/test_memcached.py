@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Barrier, Thread
@@ -42,6 +40,7 @@ from cachelib.model import (
     value_of,
 )
 from cachelib.testing.conformance_subject import on_a_loop
+from tests.servers.certificates import self_signed
 from tests.servers.memcached import MemcachedServer
 from tests.servers.ports import HOST
 from tests.servers.process import ask
@@ -176,28 +175,22 @@ def test_unix_socket(make: Make) -> None:
 
 
 class TlsServer(MemcachedServer):
-    """With a certificate for localhost that it signed itself."""
+    """With a certificate for localhost that it signed itself, in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.certificate, self._key = self_signed(folder)
+        super().__init__()
 
     def command(self) -> list[str | Path]:
-        self.certificate, key = self.folder / "cert.pem", self.folder / "key.pem"
-        if not key.exists():
-            about = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-            kind = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-            subprocess.run(
-                ["openssl", *kind, *about, "-keyout", key, "-out", self.certificate],
-                check=True,
-                capture_output=True,
-            )
-        return [*super().command(), "-Z", "-o", f"ssl_chain_cert={self.certificate},ssl_key={key}"]
+        return [*super().command(), "-Z", "-o", f"ssl_chain_cert={self.certificate},ssl_key={self._key}"]
 
     def answers(self) -> bool:
         with socket.create_connection((HOST, self.port), timeout=1):
             return True
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is missing, to make a certificate with")
-def test_tls_checks_the_name_of_the_host(make: Make) -> None:
-    with TlsServer() as server:
+def test_tls_checks_the_name_of_the_host(make: Make, tmp_path: Path) -> None:
+    with TlsServer(tmp_path) as server:
         context = ssl.create_default_context(cafile=server.certificate)
         assert filled(make(f"localhost:{server.port}", tls=context), b"v" * 300_000) == Stored()
         assert len(payload_of(make(f"localhost:{server.port}", tls=context).get(KEY))) == 300_000

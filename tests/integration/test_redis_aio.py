@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from cachelib.envelope import HEADER_BYTES
 from cachelib.errors import CacheUnavailable
 from cachelib.model import Fill, Get, Hit, Item, Leased, Revoke, Stored, value_of
 from tests.integration.test_redis_transport import kill_connections, open_connections
+from tests.servers.certificates import self_signed
 from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer
 
@@ -141,12 +140,8 @@ def test_one_backend_serves_one_loop_after_another(redis_url: str) -> None:
     assert open_connections(redis_url) == 0
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is missing, to make a certificate with")
 def test_tls_and_login_are_as_redis_py_makes_them(tmp_path: Path) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    about = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    kind = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    subprocess.run(["openssl", *kind, *about, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    certificate, key = self_signed(tmp_path)
     secured = {"tls_cert_file": certificate, "tls_key_file": key, "tls_auth_clients": "no"}
     port = free_port()
     with RedisServer(requirepass="secret", tls_port=port, **{name: str(value) for name, value in secured.items()}):

@@ -186,9 +186,13 @@ def test_missing_server_is_a_skip_at_home(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no-such-server is missing: install"):
         missing.require("no-such-server")
+    with pytest.raises(pytest.skip.Exception, match="no_such_package is missing: pip install"):
+        missing.package("no_such_package")
 
 
 def test_missing_server_is_a_failure_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="no-such-server is missing: install"):
         missing.require("no-such-server")
+    with pytest.raises(pytest.fail.Exception, match="no_such_package is missing: pip install"):
+        missing.package("no_such_package")

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from invalidator.sources.confluent_client import ConfluentClient
+from tests.servers.missing import package
 
 
 def test_request_that_raised_waits_for_no_answer() -> None:
-    lib = pytest.importorskip("confluent_kafka")
+    lib = package("confluent_kafka")
     consumer = lib.Consumer({"group.id": "g", "bootstrap.servers": "127.0.0.1:1"})
     consumer.close()
     client: Any = object.__new__(ConfluentClient)

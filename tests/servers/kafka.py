@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from tests.servers.certificates import certificates
 from tests.servers.kafka_java import java, write_properties
 from tests.servers.kafka_python import KafkaAdminClient, NewTopic, closing
-from tests.servers.kafka_tls import certificates
 from tests.servers.maven import jars
 from tests.servers.ports import HOST, free_port
 from tests.servers.process import Server, ServerFailed, ask

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from tests.servers.missing import require
 from tests.servers.ports import HOST, free_port
 from tests.servers.process import Server, ask
 
@@ -64,7 +65,7 @@ class ApiServer(Server):
         (self.folder / "tokens.csv").write_text(_ADMIN)
         key, public = self.folder / "sa.key", self.folder / "sa.pub"
         for command in (f"genrsa -out {key} 2048", f"rsa -in {key} -pubout -out {public}"):
-            subprocess.run(["openssl", *command.split()], check=True, capture_output=True)
+            subprocess.run([require("openssl"), *command.split()], check=True, capture_output=True)
 
     @property
     def url(self) -> str:

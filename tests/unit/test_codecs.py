@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from cachelib import codecs
 from cachelib.codecs import PREFIX_BYTES, Codec, Packer, codec_of
 from cachelib.errors import ConfigError, DecodeError, LaterCodec, ValueTooLarge
+from tests.servers.missing import package
 
 BIG = 1 << 30
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -190,7 +191,7 @@ def test_a_type_that_cannot_be_described_is_refused() -> None:
 
 
 def test_pydantic_models_are_checked_and_come_back() -> None:
-    pydantic = pytest.importorskip("pydantic", reason="pydantic is not installed: pip install pydantic")
+    pydantic = package("pydantic")
 
     class Customer(pydantic.BaseModel):
         id: int

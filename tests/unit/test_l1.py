@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cachelib import L1, ConfigError, Entity, Strong
 from cachelib import l1 as module
 from cachelib.l1 import Copy, Near, Shelf
+from tests.servers.missing import package
 
 THINGS = Entity("thing:{id}", load=lambda tx, keys: {})
 OTHERS = Entity("other:{id}", load=lambda tx, keys: {})
@@ -22,7 +23,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     if request.param == "dict":
         monkeypatch.setattr(module, "find_spec", lambda name: None)
     else:
-        pytest.importorskip("cachebox")
+        package("cachebox")
     return request.param
 
 
@@ -91,7 +92,7 @@ def test_bytes_are_bounded_and_what_is_larger_than_the_bound_is_not_kept(kind: s
 
 
 def test_cachebox_forgets_what_was_used_longest_ago() -> None:
-    pytest.importorskip("cachebox")
+    package("cachebox")
     near = Near(L1(entries_max=3))
     shelf = shelf_of(near)
     for key in (1, 2, 3):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cachelib import Cache, Entity
 from cachelib import metrics as metrics_module
 from cachelib.metrics import BUCKETS_S, EVENT_HELP, EVENTS, HELP, LOADS, READS, Counter, Histogram, Metrics
+from tests.servers.missing import package
 
 PACKAGE = Path(__file__).parents[2] / "cachelib"
 LETTER = Entity("letter:{id}", load=None)
@@ -152,8 +153,8 @@ def test_a_child_counts_although_a_thread_of_its_parent_was_counting() -> None:
 
 
 def exposed(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    prometheus = pytest.importorskip("prometheus_client")
-    parser = pytest.importorskip("prometheus_client.parser")
+    prometheus = package("prometheus_client")
+    parser = package("prometheus_client.parser")
     registry = prometheus.CollectorRegistry()
     registry.register(metrics)
     text = prometheus.generate_latest(registry).decode()

@@ -1,4 +1,4 @@
-"""Certificates for a broker's TLS listener: an authority of its own, and one for 127.0.0.1."""
+"""Certificates for servers that speak TLS, made by openssl: signed by themselves, or by an authority of their own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,19 @@ from tests.servers.missing import require
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30")
 
 
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Make one for localhost in `folder`: (the certificate, its key)."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    _openssl(*_KEY, "-x509", *names, "-keyout", key, "-out", certificate)
+    return certificate, key
+
+
 def certificates(folder: Path) -> tuple[Path, Path]:
-    """Make them in `folder`: (the authority's certificate, the server's key and certificate in one PEM file)."""
+    """Make an authority and what it signs, for localhost and 127.0.0.1, in `folder`.
+
+    (The authority's certificate, the server's key and certificate in one PEM file).
+    """
     ca, ca_key, server, server_key = (folder / name for name in ("ca.pem", "ca.key", "server.pem", "server.key"))
     # Python's strict check wants the key usage said in so many words.
     authority = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
