@@ -15,7 +15,7 @@ from cachelib.backends import async_from_url
 from cachelib.backends.base import AsyncBackend
 from cachelib.breaker import Breaker
 from cachelib.commit import Written, commit
-from cachelib.core import Core, Parts
+from cachelib.core import Core
 from cachelib.entity import Entity, FunctionLoader
 from cachelib.envelope import DOUBT
 from cachelib.errors import CacheUnavailable, ConfigError
@@ -28,6 +28,7 @@ from cachelib.many import get_many, read_many
 from cachelib.metrics import HIT_SAMPLE, Listener, Metrics
 from cachelib.model import Name, Op
 from cachelib.nodes import now_ms
+from cachelib.parts import Parts
 from cachelib.places import Given, Places
 from cachelib.plans import NOT_ASKED, Raw, gutter_ms
 from cachelib.policy import L1, Compare, Duration, Level, StoreBudget

@@ -18,7 +18,7 @@ from cachelib.backends import from_url
 from cachelib.backends.base import Backend
 from cachelib.breaker import Breaker
 from cachelib.commit import Written, commit
-from cachelib.core import Core, Parts
+from cachelib.core import Core
 from cachelib.drivers import run_now
 from cachelib.entity import Entity, FunctionLoader
 from cachelib.envelope import DOUBT
@@ -31,6 +31,7 @@ from cachelib.many import get_many, read_many
 from cachelib.metrics import Listener, Metrics
 from cachelib.model import Name, Op
 from cachelib.nodes import now_ms
+from cachelib.parts import Parts
 from cachelib.places import Given, Places
 from cachelib.plans import NOT_ASKED, Raw, gutter_ms
 from cachelib.policy import L1, Compare, Duration, Level, StoreBudget

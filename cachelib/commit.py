@@ -2,9 +2,7 @@
 
 The order of events is the protocol's (I7): read the change-log rows inside the transaction, load
 what is to be put, claim what is to be populated, commit, one batched cache step, and only then
-the acknowledgement.
-
-Longer than 300 lines because the ways in which a commit can end are judged against each other.
+the acknowledgement. The ways in which a commit can end are judged here against each other.
 """
 
 from __future__ import annotations
@@ -20,15 +18,13 @@ from cachelib.drivers import AskingPort, lockstep
 from cachelib.effects import Effect, coalesce, concerns, effects
 from cachelib.entity import Entity
 from cachelib.errors import CacheError, CacheUnavailable, CommitUnknown, ConfigError, StoreError, Unconfirmed
-from cachelib.loading import missing_row
 from cachelib.metrics import WRITES
-from cachelib.model import Claim, Op, Put, Release, Revoke, RowChange, Token, Version
-from cachelib.steps import WritePlan, lives_of, settle
+from cachelib.model import Op, Put, Release, Revoke, RowChange, Version
+from cachelib.puts import puts_of, writes_through
+from cachelib.steps import WritePlan, settle
 from cachelib.strangers import refuse_strangers
 from cachelib.writes import Writes
 
-THROUGH_KEYS_MAX = 200
-"""A transaction that changes more keys of an entity voids them instead of reading them all again."""
 LEAVE_S = 0.5
 """Who is cancelled in the middle of a bulk write's commit waits so long for its new epochs to be published."""
 LAYOUT_TRIES = 4
@@ -128,63 +124,8 @@ async def commit(core: Core, tx: OpenTransaction, writes: Writes | None = None) 
 async def _prepare(core: Core, tx: OpenTransaction, call: Call, found: list[Effect], steps: list[_Step]) -> None:
     for known in {effect.entity: core.knows(effect.entity) for effect in found}.values():
         own = [effect for effect in found if effect.entity is known.entity]
-        puts = await _puts(core, tx, call, known, own) if _writes_through(known, own) else {}
+        puts = await puts_of(core, tx.load, call, known, own) if writes_through(known, own) else {}
         steps += [_Step(known, effect, puts.get(effect.text) or effect.writers_op()) for effect in own]
-
-
-def _writes_through(known: Known, own: Sequence[Effect]) -> bool:
-    entity = known.entity
-    few = len(own) <= THROUGH_KEYS_MAX
-    return entity.write != "invalidate" and entity.versioned and few and known.loading.loader is not None
-
-
-async def _puts(core: Core, tx: OpenTransaction, call: Call, known: Known, own: Sequence[Effect]) -> dict[bytes, Op]:
-    """What each key's row now is, read inside the transaction: triggers and defaults included."""
-    comparable = [effect for effect in own if effect.version and not effect.force]
-    alive = [effect for effect in comparable if effect.change.op != "delete"]
-    rows = await tx.load(known.loading.loader, [effect.key for effect in alive]) if alive else {}
-    by_text = {known.entity.text(key): row for key, row in rows.items()}
-    puts = {}
-    for effect in comparable:
-        row = by_text.get(effect.text, missing_row())
-        if row is not missing_row() and getattr(row, "version", None) != effect.version:
-            continue  # changed once more behind the log's back: only void what is older
-        op = _put(call, known, effect, row)
-        if op is not None:
-            puts[effect.text] = op
-    if known.entity.write == "populate":
-        return await _claimed(core, call, known, puts)
-    return puts
-
-
-def _put(call: Call, known: Known, effect: Effect, row: Any) -> Op | None:
-    loaded = known.loading.loaded(row, effect.change.at_us)
-    change = effect.change.op
-    if loaded.content is None or change == "truncate":
-        return None
-    lives = known.entity.lives
-    ttl_ms, soft_ttl_ms = lives_of(call, lives, loaded.content)
-    return Put(loaded.content, effect.version, change, ttl_ms, lives.stale_ttl_ms, soft_ttl_ms, loaded.as_of_us)
-
-
-async def _claimed(core: Core, call: Call, known: Known, puts: dict[bytes, Op]) -> dict[bytes, Op]:
-    """Take each key's lease before the commit, so that the put may fill a cold key (I2)."""
-    view = await core.layout.leased()
-    hold_ms = known.entity.pace.hold_ms
-    tokens = {text: call.nonce() for text in puts}
-    names = {text: core.names(view, known.entity, text)[0] for text in puts}
-    answers = await call.execute_many([(names[text], Claim(tokens[text], hold_ms)) for text in puts])
-    for text, answer in zip(list(puts), answers, strict=True):
-        put = puts[text]
-        if isinstance(answer, Exception):
-            known.tally.note("claim_failed")
-        elif isinstance(put, Put):
-            puts[text] = _with_token(put, tokens[text])
-    return puts
-
-
-def _with_token(put: Put, token: Token) -> Put:
-    return Put(put.content, put.version, put.change, put.ttl_ms, put.stale_ttl_ms, put.soft_ttl_ms, put.as_of_us, token)
 
 
 async def _release_claims(core: Core, call: Call, steps: Sequence[_Step]) -> None:

@@ -2,8 +2,6 @@
 
 Everything that waits is awaited; `client.py` runs it to its end in the calling thread, `aio.py`
 awaits it. The hit path returns before any of this is entered.
-
-Longer than 300 lines because a call is followed through it from its key to its answer.
 """
 
 from __future__ import annotations
@@ -21,21 +19,19 @@ from cachelib.grounds import Grounds, Where
 from cachelib.history import History
 from cachelib.keys import Key, check_namespace
 from cachelib.l1 import Near
-from cachelib.lane import Faces, Lane, trusts_of, way
+from cachelib.lane import Lane, trusts_of, way
 from cachelib.layout import Layout, with_mode, with_new_epochs, with_strong
 from cachelib.levels import FREE
-from cachelib.loading import Loading, TableLoaderOf
-from cachelib.metrics import READS, Metrics, Tally
+from cachelib.loading import Loading
+from cachelib.metrics import READS, Tally
 from cachelib.model import Name, Revoke
+from cachelib.parts import Parts
 from cachelib.plans import NOT_ASKED, NotAsked, Raw, hit, level_of, may_look, plan_of
-from cachelib.policy import L1, Bounded, Duration, Eventual, Level, Mode, StoreBudget, Strong, duration_ms
-from cachelib.pool import Pool
+from cachelib.policy import Bounded, Duration, Eventual, Level, Mode, Strong, duration_ms
 from cachelib.port import Found
 from cachelib.readplan import ReadPlan
 from cachelib.steps import read
-from cachelib.stores.base import AsyncStore
 from cachelib.view import LayoutView, View
-from cachelib.world import Abandon, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +41,6 @@ class Known:
     entity: Entity
     tally: Tally
     loading: Loading
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a face builds the core from."""
-
-    pool: Pool
-    faces: Faces
-    store: AsyncStore | None
-    table_loader: TableLoaderOf | None
-    world: World
-    abandon: Abandon
-    namespace: str
-    budget: StoreBudget
-    metrics: Metrics
-    entities: Iterable[Entity]
-    l1: L1 | None = None
-    gutter_ms: int = 0
 
 
 class Core:

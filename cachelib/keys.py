@@ -1,11 +1,8 @@
 """Key templates: from `"order:{id:int}"` and a key to the text that names it, the same everywhere.
 
-Longer than 300 lines because the quick ways to a text and the general one must say the same.
-
 Library and invalidator must write the same text for the same row, whether its key comes from
 Python, from a change-log row or from a Kafka message. So every field has a type that knows how
-to read both; a field without one takes whole numbers, text, UUIDs, dates and decimals and
-writes them alike ("7" and 7 are one key).
+to read both (`fields.py`).
 
 In the text, values are percent-escaped (only letters, digits and `-_.@+=,` stay), and `:` or `/`
 stands between two fields, so a value can never end a field or leave the character set that
@@ -17,13 +14,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
-from decimal import Decimal
 from typing import Any, TypeAlias
 from urllib.parse import quote
-from uuid import UUID
 
 from cachelib.errors import BadKey, ConfigError
+from cachelib.fields import TYPES
 from cachelib.policy import one_of
 
 Key: TypeAlias = Any
@@ -33,8 +28,6 @@ NAMESPACE_MAX = 32
 KEY_TEXT_MAX = 180
 """Longer texts are cut and hashed: Memcached allows 250 bytes in all."""
 _KEPT = 60
-_DIGITS_MAX = 4000
-"""Numbers end here: to write 1E+999999999 in full would take the process with it."""
 _SAFE = "-_.@+=,"
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)(?::([a-z]+))?\}")
 _LITERAL = re.compile(r"[A-Za-z0-9:._@/=+-]*")
@@ -45,92 +38,6 @@ DIGITS_MAX = 20
 """Shorter numbers are written as they are, in every key."""
 _SHORT_MIN, _SHORT_MAX = -(10**19), 10**20
 """Numbers of at most `DIGITS_MAX` characters."""
-
-
-def _int(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(int(value))  # a member of an enum as its value
-    if isinstance(value, str) and re.fullmatch(r"-?(0|[1-9][0-9]*)", value) and value != "-0":
-        return value
-    if isinstance(value, Decimal) and _written_out(value) and value == value.to_integral_value():
-        return str(int(value))
-    raise ValueError("a whole number")
-
-
-def _str(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    raise ValueError("text")
-
-
-def _uuid(value: Any) -> str:
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, str):
-        return str(UUID(value))
-    raise ValueError("a UUID")
-
-
-def _date(value: Any) -> str:
-    if isinstance(value, date) and not isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, str):
-        return date.fromisoformat(value).isoformat()
-    raise ValueError("a date")
-
-
-def _decimal(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
-        raise ValueError("a decimal number")
-    number = Decimal(value)
-    if not _written_out(number):
-        raise ValueError("a finite decimal number of a usual size")
-    text = format(number, "f")
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if text in ("-0", "") else text
-
-
-def _written_out(number: Decimal) -> bool:
-    """It is finite and can be written without an exponent."""
-    return number.is_finite() and abs(number.adjusted()) + len(number.as_tuple().digits) <= _DIGITS_MAX
-
-
-def _bytes(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, str):  # a change log's notation: \x6869 or 6869
-        return bytes.fromhex(value.removeprefix("\\x")).hex()
-    raise ValueError("bytes")
-
-
-def _any(value: Any) -> str:
-    match value:
-        case bool():
-            pass
-        case int():
-            return _int(value)
-        case str():
-            return value
-        case UUID():
-            return _uuid(value)
-        case datetime():
-            pass
-        case date():
-            return _date(value)
-        case Decimal():
-            return _decimal(value)
-    raise ValueError("a whole number, text, UUID, date or decimal; name another type in the template")
-
-
-TYPES: Mapping[str, Callable[[Any], str]] = {
-    "any": _any,
-    "int": _int,
-    "str": _str,
-    "uuid": _uuid,
-    "date": _date,
-    "decimal": _decimal,
-    "bytes": _bytes,
-}
 
 
 class Template:

@@ -109,18 +109,23 @@ def _no_value(_data: bytes) -> tuple[Any, ...]:
 class _Forms(dict[int, tuple[bytes, bytes, _Shapes]]):
     """By the length of a key's text: what stands before it and behind it in a request, and its replies."""
 
-    def __init__(self, wire: Wire, stem: bytes, most: int, line: bytes) -> None:
+    def __init__(self, wire: Wire, entity: Entity, prefix: bytes) -> None:
         super().__init__()
-        self._wire, self._stem, self._most, self._line = wire, stem, most, line
-        self._shapes = None if wire.names else _Shapes(wire.opening, wire.closing, 0, line)
+        self.stem, self.plain = entity.template.stemmed(prefix)
+        """What each name begins with, and whether an `int`'s digits are the rest."""
+        self.skipped = len(self.stem) - len(prefix)
+        """So much of what the template renders is in the stem."""
+        self.line = fresh_line(known=entity.versioned)
+        self._wire, self._most = wire, DIGITS_MAX if self.plain else KEY_TEXT_MAX
+        self._shapes = None if wire.names else _Shapes(wire.opening, wire.closing, 0, self.line)
 
     def __missing__(self, length: int) -> tuple[bytes, bytes, _Shapes]:
-        wire, stem = self._wire, self._stem
+        wire, stem = self._wire, self.stem
         if length > self._most:
             raise IndexError(length)
         shapes = self._shapes
         if shapes is None:
-            shapes = _Shapes(wire.opening, wire.closing + stem, length, self._line)
+            shapes = _Shapes(wire.opening, wire.closing + stem, length, self.line)
         form = self[length] = wire.before(len(stem) + length) + stem, wire.behind, shapes
         return form
 
@@ -129,10 +134,8 @@ def straight(usual: Usual, wire: Wire, standing: Trusted, trust: Any) -> Ask:
     """The hit path of one entity by way of `wire`. An answer counts while `trust` is the one of `standing`."""
     entity, hits, breaker, names = usual.entity, usual.tally.hits.numbers, usual.breaker, wire.names
     begins, decode, render = entity.packer.prefix, entity.packer.decode, entity.template.render
-    stem, plain = entity.template.stemmed(usual.prefix)
-    number, skipped, line = int if plain else None, len(stem) - len(usual.prefix), fresh_line(known=entity.versioned)
-    forms = _Forms(wire, stem, DIGITS_MAX if plain else KEY_TEXT_MAX, line)
-    sure = 0.0, b""
+    forms, sure = _Forms(wire, entity, usual.prefix), (0.0, b"")
+    number, stem, skipped, line = int if forms.plain else None, forms.stem, forms.skipped, forms.line
 
     def due_later(due: bytes, began: float) -> bool:
         nonlocal sure  # a pair: of two threads one could else leave its horizon beside the other's end

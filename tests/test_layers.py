@@ -21,7 +21,7 @@ PACKAGES = ("cachelib", "invalidator", "loadgen")
 
 # Lowest first. A package's name stands for its modules that have no place of their own.
 LAYERS: list[set[str]] = [
-    {"model", "errors", "clock", "metrics"},
+    {"model", "errors", "clock", "metrics", "fields"},
     # The two `base` are protocols, words without deeds, which everybody may speak.
     {"policy", "keys", "codecs", "entity", "effects", "breaker", "l1", "proof", "backends.base", "stores.base"},
     {"slots", "overlap", "forks"},
@@ -46,7 +46,7 @@ LAYERS: list[set[str]] = [
             "comparing",
         ),
         *("core", "shadow", "writes", "strangers", "commit", "sessions", "client", "aio", "transaction", "explain"),
-        *("compare", "truths", "straight", "faces"),
+        *("compare", "truths", "straight", "faces", "parts", "puts"),
     },
     {"testing", "doctor", "cli", "cli_layout", "__main__"},
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cachelib import Cache, CommitUnknown, Entity, OnFailure, Row, StoreError, Strong, Unconfirmed, Written
-from cachelib import commit as commit_module
+from cachelib import puts as puts_module
 from cachelib.backends import Memory
 from cachelib.backends.base import Batch, Results
 from cachelib.breaker import Breaker
@@ -231,7 +231,7 @@ def test_a_transaction_that_changes_nothing_tells_nobody() -> None:
 
 def test_many_keys_are_voided_instead_of_read_again() -> None:
     shop = Shop(order())
-    shop.write(*[(key, "v") for key in range(commit_module.THROUGH_KEYS_MAX + 1)])
+    shop.write(*[(key, "v") for key in range(puts_module.THROUGH_KEYS_MAX + 1)])
     assert set(shop.store.steps[2:]) == {"RaiseFloor"}
 
 

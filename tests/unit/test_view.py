@@ -11,7 +11,7 @@ import pytest
 
 from cachelib import Eventual, Strong
 from cachelib.backends import Memory, from_url
-from cachelib.core import Core, Parts
+from cachelib.core import Core
 from cachelib.drivers import run_now
 from cachelib.entity import Entity
 from cachelib.errors import ConfigError, LayoutConflict, StoreError
@@ -20,6 +20,7 @@ from cachelib.layout import LEASE_MS, REFRESH_MS, decode_layout, encode_layout, 
 from cachelib.loops import LoopWorld
 from cachelib.metrics import Metrics
 from cachelib.model import Fill, Get, value_of
+from cachelib.parts import Parts
 from cachelib.places import Places
 from cachelib.policy import Mode, StoreBudget
 from cachelib.pool import Pool
