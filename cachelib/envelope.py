@@ -7,6 +7,11 @@
 
 All numbers are unsigned and big-endian, so that a server without 64-bit integers (Lua has
 doubles) compares versions as strings of eight bytes.
+
+When a header is a plain hit: `item.serves` everybody, and it is not due. That is said in `plain_hit`, again in
+`plain_reader` and `plain_values` (one by one and by columns), and in `straight.py`: a call to one rule would cost a hit
+as much as a part of its work. tests/unit/test_plain_hits.py holds all of them to `item.py`, with every header at the
+boundaries of its fields.
 """
 
 from __future__ import annotations
