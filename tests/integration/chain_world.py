@@ -30,6 +30,13 @@ DAYS = [date(2024, 2, 28) + timedelta(days) for days in range(3)]
 AMOUNTS = [Decimal("0.000"), Decimal("12.500"), Decimal("-7.125")]
 CODES = [b"\x00\xff", b"A"]
 LOG = "leasecache_changes"
+ROLLED_BACK_IN_PART = (
+    "savepoint one",
+    "update customers set note = 'never'",
+    "rollback to savepoint one",
+    "update customers set note = 'told' where id = 13",
+)
+"""A transaction of which only the end is committed."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import revive
-from tests.integration.chain_world import SETUPS, Chain, Servers, Setup, chain
+from tests.integration.chain_world import ROLLED_BACK_IN_PART, SETUPS, Chain, Servers, Setup, chain
 from tests.servers.kafka import KafkaServer
 from tests.servers.memcached import MemcachedServer
 from tests.servers.postgresql import PostgresServer
@@ -97,12 +97,7 @@ def test_transaction_across_tables(world: Chain) -> None:
 
 
 def test_part_of_a_transaction_that_is_rolled_back(world: Chain) -> None:
-    world.transaction(
-        "savepoint one",
-        "update customers set note = 'never'",
-        "rollback to savepoint one",
-        "update customers set note = 'told' where id = 13",
-    )
+    world.transaction(*ROLLED_BACK_IN_PART)
     world.agree()
 
 

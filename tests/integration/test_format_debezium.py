@@ -18,7 +18,7 @@ from invalidator.formats.detect import Detect
 from invalidator.formats.flattened import Flattened
 from invalidator.formats.outbox_router import OutboxRouter
 from tests.conftest import revive
-from tests.servers.connect import Debezium
+from tests.servers.connect import Debezium, flattened
 from tests.servers.kafka import KafkaServer
 from tests.servers.kafka_python import KafkaConsumer, TopicPartition, closing
 from tests.servers.postgresql import PostgresServer
@@ -45,12 +45,7 @@ ROUTER = {
     "transforms.out.table.op.invalid.behavior": "warn",
     "transforms.out.table.fields.additional.placement": "tbl:header,op:header,version:header,before:header,at:header",
 }
-FLAT = {
-    "transforms": "flat",
-    "transforms.flat.type": "io.debezium.transforms.ExtractNewRecordState",
-    "transforms.flat.add.fields": "op,table,schema,lsn,txId,source.ts_us",
-    "transforms.flat.delete.tombstone.handling.mode": "rewrite",
-}
+FLAT = flattened("op,table,schema,lsn,txId,source.ts_us")
 CONNECTORS: dict[str, dict[str, Any]] = {
     "plain": {"tables": [*TABLES, LOG], "prefix": "plain"},
     "schema": {"tables": TABLES, "prefix": "schema", "schemas": True},

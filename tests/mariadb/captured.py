@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
+from tests.servers.connect import flattened
 from tests.servers.connect_mariadb import MariaDebezium
 from tests.servers.kafka import KafkaServer
 from tests.servers.kafka_python import KafkaConsumer, TopicPartition, closing
@@ -27,12 +28,7 @@ _OF_MYSQL = {
     "schema.history.internal.store.only.captured.tables.ddl": "true",  # MySQL has no type uuid
     "schema.history.internal.skip.unparseable.ddl": "true",
 }
-FLAT = {
-    "transforms": "flat",
-    "transforms.flat.type": "io.debezium.transforms.ExtractNewRecordState",
-    "transforms.flat.add.fields": "op,table,db,connector,source.ts_us",
-    "transforms.flat.delete.tombstone.handling.mode": "rewrite",
-}
+FLAT = flattened("op,table,db,connector,source.ts_us")
 CONNECTORS: Mapping[str, Mapping[str, Any]] = {
     "mariadb_plain": {"tables": [*_OWN, *_KEYS, _END], "options": {"provide.transaction.metadata": "true"}},
     "mariadb_schema": {"tables": [*_OWN, *_KEYS, _END], "schemas": True, "options": {"snapshot.mode": "initial"}},

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import revive
+from tests.integration.chain_world import ROLLED_BACK_IN_PART
 from tests.mariadb.chain import SETUPS, WORDS, MariaChain, Servers, Setup, chain
 from tests.servers.kafka import KafkaServer
 from tests.servers.memcached import MemcachedServer
@@ -101,12 +102,7 @@ def test_transaction_across_tables(world: MariaChain) -> None:
 
 
 def test_part_of_a_transaction_that_is_rolled_back(world: MariaChain) -> None:
-    world.transaction(
-        "savepoint one",
-        "update customers set note = 'never'",
-        "rollback to savepoint one",
-        "update customers set note = 'told' where id = 13",
-    )
+    world.transaction(*ROLLED_BACK_IN_PART)
     world.agree()
 
 

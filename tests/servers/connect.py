@@ -113,6 +113,16 @@ class Connect(Server):
         return found | ({"table.include.list": ",".join(tables)} if tables else {})
 
 
+def flattened(fields: str) -> dict[str, str]:
+    """Options that have each change told as the row alone, with these fields of the envelope beside it."""
+    return {
+        "transforms": "flat",
+        "transforms.flat.type": "io.debezium.transforms.ExtractNewRecordState",
+        "transforms.flat.add.fields": fields,
+        "transforms.flat.delete.tombstone.handling.mode": "rewrite",
+    }
+
+
 class Debezium(Connect):
     """Captures `tables` (such as `public.orders`) of one PostgreSQL database into topics `PREFIX.SCHEMA.TABLE`.
 
