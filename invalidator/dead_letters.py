@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from cachelib.errors import CacheError, ConfigError
 from cachelib.model import RowChange
@@ -96,7 +96,8 @@ class FileOfDeadLetters:
         try:
             if self._path.exists() and self._path.stat().st_size + len(lines) > self._bytes_max:
                 self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-            with self._path.open("ab") as file:
+            with self._path.open("a+b") as file:
+                file.write(b"" if _ends_whole(file) else b"\n")  # a full disk, or a kill, left a part of a line
                 file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
@@ -105,6 +106,13 @@ class FileOfDeadLetters:
 
     def close(self) -> None:
         """See `DeadLetters.close`: nothing is held open."""
+
+
+def _ends_whole(file: BinaryIO) -> bool:
+    if not file.seek(0, os.SEEK_END):
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def _plain(letter: Letter) -> Mapping[str, Any]:

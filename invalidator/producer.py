@@ -94,6 +94,8 @@ class Producer:
             )
         except self._lib.errors.MessageSizeTooLargeError as error:
             raise self._too_large(number, error) from error
+        except ValueError as error:  # the topic was created again, with fewer partitions
+            raise self._failed(error) from error
 
     def _acknowledged(self, future: Any, number: int) -> None:
         try:

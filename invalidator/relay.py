@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from cachelib.errors import CacheError, LogGap, StoreError
+from cachelib.model import RowChange
 from cachelib.stores.base import Store
 from invalidator.epochs import Epochs
 from invalidator.formats.base import Heartbeat
@@ -23,7 +25,7 @@ from invalidator.formats.relay import RelayEncoder
 from invalidator.lineage import Lineage
 from invalidator.logs import Log
 from invalidator.metrics import Metrics
-from invalidator.producer import NotSent, Outgoing
+from invalidator.producer import NotSent, Outgoing, TooLarge
 from invalidator.settings import Settings
 from invalidator.sources.base import ChangeSource, Committed, Event, Polled, Positions
 
@@ -44,7 +46,7 @@ class Topic(Protocol):
         """The partition of a key."""
 
     def send(self, records: Sequence[Outgoing]) -> None:
-        """Send them and wait until all replicas have them. Raises `NotSent`."""
+        """Send them and wait until all replicas have them. Raises `NotSent`; `TooLarge` where it is one's size."""
 
 
 class RelayService:
@@ -199,8 +201,7 @@ class RelayService:
 
     def _send_changes(self, polled: Polled) -> None:
         try:
-            if polled.events:
-                self._topic.send([self._record(event) for event in polled.events])
+            self._send_events(polled.events)
         except NotSent:
             self._source.seek(polled.before)  # perhaps some are there: they come again, which is harmless
             raise
@@ -211,9 +212,29 @@ class RelayService:
         if polled.watermark_us is not None:
             self._watermark_us = polled.watermark_us
 
-    def _record(self, event: Event) -> Outgoing:
-        key, value = self._encoder.change(event.change, event.position)
-        return Outgoing(value, key, self._topic.place(key, self._partitions), timestamp_ms=_ms(event.change.at_us))
+    def _send_events(self, events: Sequence[Event]) -> None:
+        """What the topic does not take goes without its columns: else all that come later would wait for it.
+
+        Who reads it knows the row, and gives new epochs to what those columns would have named (I12).
+        """
+        changes = [event.change for event in events]
+        cut: set[int] = set()
+        while events:
+            try:
+                self._topic.send([self._record(*one) for one in zip(changes, events, strict=True)])
+                break
+            except TooLarge as error:
+                number = error.number
+                if number in cut:
+                    raise
+                cut.add(number)
+                changes[number] = _without_columns(changes[number])
+                table, position = changes[number].table, events[number].position
+                self.log.warning("a change goes without its columns", table=table, position=position, error=str(error))
+
+    def _record(self, change: RowChange, event: Event) -> Outgoing:
+        key, value = self._encoder.change(change, event.position)
+        return Outgoing(value, key, self._topic.place(key, self._partitions), timestamp_ms=_ms(change.at_us))
 
     def _send_heartbeats(self) -> None:
         """Where all changes before are acknowledged: one that failed must not be claimed to be there."""
@@ -243,6 +264,15 @@ class RelayService:
             self._source.commit(Committed(self._sent, frozenset()))
             self._saved = self._sent
             self.metrics.commits.inc()
+
+
+def _without_columns(change: RowChange) -> RowChange:
+    """With those of the key alone."""
+    return replace(change, before=_key_of(change, change.before), after=_key_of(change, change.after))
+
+
+def _key_of(change: RowChange, image: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return None if image is None else {name: image[name] for name in change.key if name in image}
 
 
 def _ms(at_us: int) -> int | None:

@@ -116,7 +116,7 @@ class KafkaSource:
 
     def reader(self, positions: Positions) -> KafkaReader:
         """See `ChangeSource.reader`."""
-        found = KafkaReader(self, self._build, self._new_records(), lambda: self._parts)
+        found = KafkaReader(self, self._build, self._new_records(), lambda: self._parts, self._settings.stalled_s)
         found.seek(positions)
         return found
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from itertools import groupby
 
 from cachelib.errors import CacheError, ConfigError, LogGap, StoreError
-from invalidator.sources.base import ChangeSource, Committed, Polled, Positions, log_of
+from invalidator.sources.base import ChangeSource, Committed, Polled, Positions, covers, log_of
 from invalidator.sources.kafka_client import Build, KafkaClient, OutOfRange
 from invalidator.sources.kafka_places import Part, label, offset_of, place
 from invalidator.sources.kafka_records import Records
@@ -19,13 +20,22 @@ class KafkaReader:
     """A `ChangeSource` for one thread. What is asked about the log, `source` answers."""
 
     def __init__(
-        self, source: ChangeSource, build: Build, records: Records, parts: Callable[[], Collection[Part]]
+        self,
+        source: ChangeSource,
+        build: Build,
+        records: Records,
+        parts: Callable[[], Collection[Part]],
+        stalled_s: float,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.capability = source.capability
         self._source = source
         self._build = build
         self._records = records
         self._parts = parts
+        self._stalled_s = stalled_s
+        self._clock_s = clock_s
+        self._moved_at_s = clock_s()
         self._at: dict[str, str] = {}
         self._client: KafkaClient | None = None
 
@@ -47,13 +57,25 @@ class KafkaReader:
             self._at = before
             self.rest_for_good()
             raise _failed(error) from error
+        self._mind_progress(before)
         reading = self._records.read(records, ids)
         return Polled(tuple(reading.events), before, dict(self._at), None, tuple(reading.poison))
+
+    def _mind_progress(self, before: Positions) -> None:
+        """A client may stall without an error: where there is more to read, the next poll makes another one."""
+        now_s = self._clock_s()
+        if self._at != before:
+            self._moved_at_s = now_s
+        elif now_s - self._moved_at_s >= self._stalled_s:
+            self._moved_at_s = now_s
+            if not covers(self._at, self._source.end()):
+                self.rest_for_good()
 
     def _connected(self) -> KafkaClient:
         if self._client is None:
             try:
                 self._client = self._build()
+                self._moved_at_s = self._clock_s()
                 parts = self._known()
                 self._client.assign(list(parts))
                 self._client.seek({part: offset_of(position) for part, position in parts.items()})

@@ -14,7 +14,7 @@ from cachelib.errors import CacheError
 from invalidator.logs import Log
 from invalidator.metrics import Metrics
 from invalidator.settings import KafkaSourceSettings
-from invalidator.sources.base import Positions
+from invalidator.sources.base import Positions, log_of
 from invalidator.sources.kafka_places import Part, label, offset_of
 from invalidator.sources.kafka_puller import Puller
 from invalidator.sources.kafka_side import Side
@@ -81,6 +81,9 @@ class Watch:
         positions: Positions = {label(part): position for part, position in before.items()}
         topic = self._side.replaced(positions, list(before))
         if topic:
+            now = self._at()
+            if not any(at.topic == topic and log_of(now.get(at, "")) == log_of(before[at]) for at in before):
+                return  # while we asked, it was noticed and answered: no second gap
             self._puller.member.missed(f"the topic {topic} was deleted and created again: what it held is lost")
             return
         ends = self._side.ends(list(before))

@@ -286,6 +286,17 @@ def test_file_is_begun_anew_when_it_is_large(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_letter_behind_a_torn_line_has_a_line_of_its_own(tmp_path: Path) -> None:
+    """A disk that was full took a part of a line: what is tried again must not end up on it, and count as kept."""
+    kept = tmp_path / "dead.jsonl"
+    kept.write_text('{"kind": "undec')
+    for number in (1, 2):
+        FileOfDeadLetters(str(kept), 10_000).keep([Letter("undecodable", "no JSON", "p", at(number), RECORD)])
+    torn, *whole = kept.read_text().splitlines()
+    assert torn == '{"kind": "undec'
+    assert [json.loads(line)["position"] for line in whole] == [at(1), at(2)]
+
+
 def test_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     file = FileOfDeadLetters(str(tmp_path / "dead.jsonl"), 10_000)
     (tmp_path / "dead.jsonl").mkdir()
