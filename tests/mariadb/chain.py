@@ -35,7 +35,8 @@ BIGS = [1, 2**63 - 1, 2**64 - 1]
 
 @dataclass(frozen=True)
 class Setup:
-    """One way to set up a connector. `exact`: it needs no new epochs but for truncates and changes of the schema."""
+    """One way to set up a connector. `exact`: it needs no new epochs but for truncates and changes of the schema;
+    `truncates`: its topics tell them."""
 
     name: str
     schemas: bool = True
