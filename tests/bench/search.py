@@ -81,10 +81,10 @@ class Case:
 CASES = {
     "library": Case(
         "get.p99<50ms & stale.ratio<5% & vis.p99<1s & errors<0.1% & achieved>=0.95*offered",
-        2000.0,
+        4000.0,
         RunPlan(
             workload=replace(workload_of("ycsb-b"), keys=3000),
-            target=TargetPlan(kind="library", strong_share=0.2, behind_share=0.3, probes_per_s=3.0, origin_ms=5.0),
+            target=TargetPlan(kind="library", strong_share=0.2, behind_share=0.3, probes_per_s=10.0),
             pins=places(),
         ),
     ),
