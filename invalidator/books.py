@@ -58,7 +58,9 @@ class Books:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        self.keep()
+        if self._thread.is_alive():  # in the source, which is for one thread: what was done is told again
+            return self._failed(f"a commit has not come back within {timeout_s:g} s")
+        return self.keep()
 
     def _run(self) -> None:
         while not self._stop.wait(self._settings.apply.commit_s):

@@ -77,20 +77,26 @@ def _value(name: str, given: Any, default: Any, rules: Mapping[str, Any]) -> Any
     if isinstance(default, int):
         return _whole(name, given, *rules["range"])
     if isinstance(default, tuple):
-        return _items(name, given)
+        return _items(name, given, rules)
     if not isinstance(given, str):
-        raise ConfigError(f"{name} is {given!r}: give text")
+        raise ConfigError(f"{name} is {_fit_to_show(given, rules)}: give text")
     if rules["among"]:
         one_of(name, given, rules["among"])
     return given
 
 
-def _items(name: str, given: Any) -> tuple[Any, ...]:
+def _items(name: str, given: Any, rules: Mapping[str, Any]) -> tuple[Any, ...]:
     items = tuple(given.split() if isinstance(given, str) else given if isinstance(given, list | tuple) else ())
     kind = Mapping if name == "rules" else str
     if given and not (items and all(isinstance(item, kind) for item in items)):
-        raise ConfigError(f"{name} is {given!r}: give a list of {'tables, [[rules]]' if name == 'rules' else 'texts'}")
+        wanted = "tables, [[rules]]" if name == "rules" else "texts"
+        raise ConfigError(f"{name} is {_fit_to_show(given, rules)}: give a list of {wanted}")
     return items
+
+
+def _fit_to_show(given: Any, rules: Mapping[str, Any]) -> str:
+    """A value for an error; of a secret only what kind of value it is."""
+    return f"of type {type(given).__name__}" if rules.get("secret") else repr(given)
 
 
 def _whole(name: str, given: Any, least: int, most: int) -> int:
@@ -118,9 +124,16 @@ def _nested(environment: Mapping[str, str]) -> dict[str, Any]:
         if not variable.startswith(ENVIRONMENT):
             continue
         *sections, name = variable.removeprefix(ENVIRONMENT).lower().split("__")
-        place = found
+        place: Any = found
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                break
+        if not isinstance(place, dict) or isinstance(place.get(name), dict):
+            raise ConfigError(
+                f"the environment gives {variable} beside another variable that makes a section of a setting, or a"
+                f" setting of a section: unset one of them"
+            )
         place[name] = value
     return found
 

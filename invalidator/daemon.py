@@ -76,7 +76,7 @@ def open_source(
     return open_kafka(settings, metrics, log, versions=installed, types=types.types)
 
 
-def open_letters(settings: Settings) -> DeadLetters | None:
+def open_letters(settings: Settings, log: Log) -> DeadLetters | None:
     """Where dead letters are kept; None for nowhere. Raises `ConfigError`, `MissingExtra`."""
     chosen = settings.dead_letters
     if chosen.topic and chosen.file:
@@ -85,7 +85,7 @@ def open_letters(settings: Settings) -> DeadLetters | None:
         from invalidator.dead_letters_kafka import TopicOfDeadLetters
         from invalidator.producer import Producer
 
-        return TopicOfDeadLetters(Producer(settings.kafka, settings.kafka_source, chosen.topic))
+        return TopicOfDeadLetters(Producer(settings.kafka, settings.kafka_source, chosen.topic, log))
     return FileOfDeadLetters(chosen.file, chosen.bytes_max) if chosen.file else None
 
 
@@ -145,7 +145,7 @@ class Daemon:
             reload=lambda: self._reread(settings()),
             log=log,
             metrics=metrics,
-            letters=open_letters(self.settings),
+            letters=open_letters(self.settings, log),
             pace=self._pace.saw,
         )
         self._server: StatusServer | None = None

@@ -22,7 +22,7 @@ def checked(settings: Settings) -> Iterator[tuple[str, bool]]:
     """Lines that say what was found, and whether it is well. Raises `ConfigError`."""
     rules = read_rules(settings)
     nodes, store = open_nodes(settings), open_store(settings)
-    letters = open_letters(settings)
+    letters = open_letters(settings, open_log(settings.log))
     try:
         for entity in rules.entities:
             tables = entity.table or ", ".join(entity.depends_on)

@@ -100,8 +100,12 @@ class Letterbox:
             self._news.notify()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        if self._letters is not None:
-            self._letters.close()
+        if self._letters is None:
+            return
+        if self._thread.is_alive():  # in the client, which is for one thread; what it has is not waited for any more
+            self._log.error("the place of dead letters does not answer, and is left", waiting=len(self._waiting))
+            return
+        self._letters.close()
 
     def _run(self) -> None:
         while not self._stop.is_set():

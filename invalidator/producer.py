@@ -6,18 +6,23 @@ have under way is over by then, and a new one knows nothing of it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cachelib.errors import CacheError, ConfigError
+from invalidator.logs import Log
 from invalidator.settings import KafkaSettings, KafkaSourceSettings
+from invalidator.sources.kafka_login import check_login, password
+from invalidator.sources.kafka_logs import ClientLogs, blames_settings
 from invalidator.sources.kafka_python_client import kafka_python, options
 from invalidator.sources.kafka_python_connect import built
 
 _SEND_S = 10.0
 """After so long a record that is not acknowledged has failed."""
 _MARGIN_S = 5.0
+_LEAST_S = 0.01
 _REQUEST_S = 8.0
 _RECONNECT_MS = 1000
 """The library's own is half a minute, which a broker that is back would be waited for."""
@@ -53,13 +58,19 @@ class Outgoing:
 class Producer:
     """Connects when first used. For one thread. Raises `ConfigError` for a wrong setting, `MissingExtra`."""
 
-    def __init__(self, kafka: KafkaSettings, source: KafkaSourceSettings, topic: str) -> None:
+    def __init__(self, kafka: KafkaSettings, source: KafkaSourceSettings, topic: str, log: Log) -> None:
         if not kafka.bootstrap:
             raise ConfigError("no broker is given: set [kafka] bootstrap, INVALIDATOR_KAFKA__BOOTSTRAP or --kafka")
+        check_login(kafka, source)
         self.topic = topic
         self._lib = kafka_python()
         self._options = options(kafka, source)
+        self._login = kafka.security.startswith("SASL")
         self._client: Any = None
+        taken = ClientLogs.of("kafka")  # by the client that reads, where it is of the same library
+        self._logs = taken or ClientLogs(log, [password(kafka)])
+        if taken is None:
+            self._logs.attach("kafka")
 
     def partitions(self) -> int:
         """How many the topic has. Raises `NotSent`."""
@@ -81,9 +92,9 @@ class Producer:
         try:
             client = self._connected()
             futures = [self._handed(client, number, record) for number, record in enumerate(records)]
-            client.flush(_SEND_S + _MARGIN_S)
-            for number, future in enumerate(futures):
-                self._acknowledged(future, number)
+            until_s = time.monotonic() + _SEND_S + _MARGIN_S
+            for number, future in enumerate(futures):  # no flush(): it fails where a batch was split for its size
+                self._acknowledged(future, number, max(_LEAST_S, until_s - time.monotonic()))
         except (self._lib.errors.KafkaError, OSError) as error:
             raise self._failed(error) from error
 
@@ -97,9 +108,9 @@ class Producer:
         except ValueError as error:  # the topic was created again, with fewer partitions
             raise self._failed(error) from error
 
-    def _acknowledged(self, future: Any, number: int) -> None:
+    def _acknowledged(self, future: Any, number: int, timeout_s: float) -> None:
         try:
-            future.get(_MARGIN_S)
+            future.get(timeout_s)
         except self._lib.errors.MessageSizeTooLargeError as error:
             raise self._too_large(number, error) from error
 
@@ -137,8 +148,9 @@ class Producer:
         Raises `NotSent`.
         """
         errors = self._lib.errors
+        self._logs.forget()
         try:
-            admin = self._lib.admin.KafkaAdminClient(**self._options)
+            admin = built(self._lib.admin.KafkaAdminClient, **self._options)
             try:
                 if self.topic in admin.list_topics():
                     return False
@@ -150,8 +162,12 @@ class Producer:
                 admin.close()
         except errors.TopicAlreadyExistsError:
             return False
+        except errors.KafkaConfigurationError as error:
+            raise ConfigError(f"kafka-python does not take these settings: {error}") from error
         except (errors.KafkaError, OSError) as error:
-            raise NotSent(f"topic {self.topic!r} is not reached: {type(error).__name__}: {error}") from error
+            reason = self._logs.reason(login=self._login) or f"{type(error).__name__}: {error}"
+            kind = ConfigError if blames_settings(reason) else NotSent
+            raise kind(f"topic {self.topic!r} is not reached: {reason}") from error
         return True
 
     def _drop(self) -> None:

@@ -28,14 +28,15 @@ class RelayDaemon:
         relay = settings.relay
         if not relay.topic:
             raise ConfigError("no topic is given: set [relay] topic, INVALIDATOR_RELAY__TOPIC or --topic")
-        self._producer = Producer(settings.kafka, settings.kafka_source, relay.topic)
+        log = open_log(settings.log)
+        self._producer = Producer(settings.kafka, settings.kafka_source, relay.topic, log)
         self._store = open_store(settings)
         self.service = RelayService(
             settings,
             store=self._store,
             source=Outbox(self._store, relay.consumer),
             topic=self._producer,
-            log=open_log(settings.log),
+            log=log,
             metrics=Metrics(),
         )
         self._server: StatusServer | None = None

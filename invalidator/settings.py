@@ -16,7 +16,7 @@ from cachelib.policy import duration_ms
 
 
 def _text(default: str, doc: str, *, secret: bool = False, among: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"doc": doc, "secret": secret, "among": among})
+    return field(default=default, repr=not secret, metadata={"doc": doc, "secret": secret, "among": among})
 
 
 def _number(default: int, doc: str, least: int, most: int) -> Any:
@@ -29,7 +29,7 @@ def _duration(default: str, doc: str, least_ms: int, most_ms: int = 86_400_000) 
 
 
 def _several(doc: str, *, secret: bool = False) -> Any:
-    return field(default=(), metadata={"doc": doc, "secret": secret})
+    return field(default=(), repr=not secret, metadata={"doc": doc, "secret": secret})
 
 
 def _texts(default: str, doc: str) -> Any:

@@ -26,7 +26,12 @@ def check(settings: Settings) -> None:
         if not _NAME.fullmatch(name) or name in (".", ".."):
             raise ConfigError(f"kafka_source.{setting}: {name!r} cannot be one; it takes letters, digits and ._-")
     formats(source)
-    _check_login(kafka, source)
+    check_login(kafka, source)
+
+
+def check_login(kafka: KafkaSettings, source: KafkaSourceSettings) -> None:
+    """Raise `ConfigError` where nobody could log in with these settings, or a file that they name is not there."""
+    _check_sasl(kafka, source)
     for setting in ("ca_file", "cert_file", "key_file"):
         path = getattr(kafka, setting)
         if path and not Path(path).is_file():
@@ -47,7 +52,7 @@ def formats(source: KafkaSourceSettings) -> Mapping[str, str]:
     return found
 
 
-def _check_login(kafka: KafkaSettings, source: KafkaSourceSettings) -> None:
+def _check_sasl(kafka: KafkaSettings, source: KafkaSourceSettings) -> None:
     if not kafka.security.startswith("SASL"):
         return
     if kafka.mechanism == "OAUTHBEARER":

@@ -52,7 +52,8 @@ class ClientLogs(logging.Handler):
     def __init__(self, log: Log, secrets: Collection[str] = (), clock_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__(logging.INFO)
         self._to = log
-        self._secrets = [secret for secret in secrets if secret]
+        # A library may log its options, which escapes quotes and backslashes: that form first, it is the longer one.
+        self._secrets = [form for secret in secrets if secret for form in (repr(secret)[1:-1], secret)]
         self._clock_s = clock_s
         self._kept: deque[str] = deque(maxlen=_KEPT)
         self._said: dict[str, tuple[float, int]] = {}
@@ -67,6 +68,11 @@ class ClientLogs(logging.Handler):
         logger.setLevel(logging.INFO)
         logger.propagate = False
         return logger
+
+    @staticmethod
+    def of(name: str) -> ClientLogs | None:
+        """Who has taken over a library's logger, if anybody has."""
+        return next((one for one in logging.getLogger(name).handlers if isinstance(one, ClientLogs)), None)
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler.emit`."""

@@ -235,7 +235,8 @@ class Verifier:
         for check in checks:
             for node in self.world.nodes:
                 self._count(node.name, self._ages[check.step], "empty")
-            self.ladder.again(check)
+            if not self.ladder.again(check):
+                self._in_doubt -= check.doubts()
 
     # --- the store ---------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from cachelib.stores import SqlStore
 from invalidator.config import load
 from invalidator.dead_letters import Letter
 from invalidator.dead_letters_kafka import TopicOfDeadLetters
+from invalidator.logs import open_log
 from invalidator.producer import NotSent, Outgoing, Producer
 from invalidator.sources.base import Record
 from tests.integration.invalidator_daemon import invalidator, until
@@ -154,6 +155,18 @@ def test_relay_logs_in_over_tls(store: SqlStore, sqlite_url: str, tmp_path: Path
             "INVALIDATOR_KAFKA__PASSWORD": PASSWORD,
             "INVALIDATOR_KAFKA__CA_FILE": str(broker.ca),
         }
+        line = ["relay", "--store", sqlite_url, "--kafka", broker.sasl_ssl, "--topic", "guarded"]
+        for wrong, said in (
+            ({"INVALIDATOR_KAFKA__PASSWORD": "guessed-wrong"}, "the broker refuses the login: see kafka.user"),
+            ({"INVALIDATOR_KAFKA__CA_FILE": ""}, "the broker's certificate is not trusted: see kafka.ca_file"),
+            ({"INVALIDATOR_KAFKA__CA_FILE": "no-such.pem"}, "kafka.ca_file names no-such.pem, where there is no file"),
+        ):
+            ended = invalidator(tmp_path, *line, "--http-port", "-1", **login | wrong)
+            assert ended.returncode == 2, ended.stderr
+            assert said in ended.stderr.splitlines()[-1]
+            assert "Traceback" not in ended.stderr
+            assert "guessed-wrong" not in ended.stderr + ended.stdout
+            assert PASSWORD not in ended.stderr + ended.stdout
         with RelayProcess(tmp_path, sqlite_url, broker.sasl_ssl, "guarded", **login) as relay:
             write(store, 1, "guarded")
             until(lambda: store.load_consumer("relay") == store.poll_changes("", 100).position)
@@ -189,7 +202,8 @@ def test_broker_that_is_not_there_is_one_sentence(store: SqlStore, sqlite_url: s
 
 def producer(kafka: KafkaServer, topic: str) -> AbstractContextManager[Producer]:
     settings = load(None, {}, {"kafka": {"bootstrap": [kafka.bootstrap]}})
-    return closing(Producer, settings.kafka, settings.kafka_source, topic)
+    log = open_log(settings.log)
+    return closing(Producer, settings.kafka, settings.kafka_source, topic, log)
 
 
 def test_dead_letter_in_a_topic_has_the_record_and_its_origin(kafka_server: KafkaServer) -> None:
@@ -218,6 +232,15 @@ def test_producer_says_what_it_could_not_send_and_goes_on(kafka_server: KafkaSer
         kafka_server.create_topic(topic, partitions=2)
         sender.send([Outgoing(b"one", b"key"), Outgoing(b"two", partition=1)])
     assert {record.value for record in records(kafka_server, topic)} == {b"one", b"two"}
+
+
+def test_batch_that_is_too_large_for_its_topic_is_sent_in_parts(kafka_server: KafkaServer) -> None:
+    topic = f"narrow-{free_port()}"
+    kafka_server.create_topic(topic, max_message_bytes=5_000)
+    values = [str(number).encode() * 100 for number in range(1000)]
+    with producer(kafka_server, topic) as sender:
+        sender.send([Outgoing(value, partition=0) for value in values])
+    assert [record.value for record in records(kafka_server, topic)] == values
 
 
 def test_place_of_a_key_is_where_the_client_itself_would_send_it(kafka_server: KafkaServer) -> None:

@@ -89,7 +89,8 @@ class FewerPartitions:
 
 def test_partition_that_is_no_more_is_tried_again() -> None:
     settings = load(None, {}, {"kafka": {"bootstrap": ["here:9092"]}})
-    producer = Producer(settings.kafka, settings.kafka_source, "changes")
+    log = open_log(replace(LogSettings(), level="critical"))
+    producer = Producer(settings.kafka, settings.kafka_source, "changes", log)
     producer._client = FewerPartitions()
     with pytest.raises(NotSent, match="Unrecognized partition 5"):
         producer.send([Outgoing(b"x", partition=5)])

@@ -46,7 +46,7 @@ def test_lists_in_the_environment_are_separated_by_spaces() -> None:
         ({"apply": {"settle_delay": "5"}}, "apply.settle_delay is '5'"),
         ({"source": {"kind": "outbx"}}, "did you mean 'outbox'?"),
         ({"store": "sqlite:///a"}, "'store' is a section"),
-        ({"caches": [5]}, "caches is [5]: give a list of texts"),
+        ({"caches": [5]}, "caches is of type list: give a list of texts"),
         ({"namespace": "my shop"}, "namespace is 'my shop': it takes 1 to 32 letters"),
         ({"rules": [5]}, "give a list of tables, [[rules]]"),
     ],

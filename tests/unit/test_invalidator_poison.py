@@ -16,9 +16,10 @@ from invalidator.config import load
 from invalidator.dead_letters import FileOfDeadLetters, Letter, NotKept
 from invalidator.dead_letters_kafka import TopicOfDeadLetters
 from invalidator.formats.base import doubtful_row, doubtful_table
+from invalidator.logs import open_log
 from invalidator.producer import NotSent, Outgoing, TooLarge
 from invalidator.rules import Rules
-from invalidator.settings import DeadLetterSettings
+from invalidator.settings import DeadLetterSettings, LogSettings
 from invalidator.sources.base import Capability, Event, Poison, Polled, Record
 from invalidator.sources.outbox import Outbox
 from tests.unit.invalidator_world import CUSTOMERS, ORDERS_OF, World, at, fresh
@@ -321,7 +322,7 @@ class Broker:
         if self.down:
             raise NotSent("nobody answers")
         for number, record in enumerate(records):
-            if len(record.value or b"") > self.size_max:
+            if len(record.key or b"") + len(record.value or b"") > self.size_max:
                 raise TooLarge("too large", number)
         self.sent += records
 
@@ -340,12 +341,28 @@ def test_topic_has_the_record_with_what_is_wrong_in_headers() -> None:
 
 
 def test_record_that_is_too_large_for_the_topic_is_cut() -> None:
-    broker = Broker(size_max=10_000)
+    broker = Broker(size_max=10_100)
     large = replace(RECORD, value=b"x" * 50_000)
     letters = [Letter("undecodable", "no JSON", "p", at(1), one) for one in (large, RECORD)]
     TopicOfDeadLetters(broker).keep(letters)  # type: ignore[arg-type]
     assert [len(record.value or b"") for record in broker.sent] == [10_000, 7]
     assert dict(broker.sent[0].headers)["leasecache.cut"] == b"true"
+
+
+def test_letter_whose_key_is_too_large_is_kept_with_a_part_of_its_key() -> None:
+    broker = Broker(size_max=10_000)
+    large = replace(RECORD, key=b"k" * 50_000)
+    TopicOfDeadLetters(broker).keep([Letter("undecodable", "no JSON", "p", at(1), large)])  # type: ignore[arg-type]
+    (record,) = broker.sent
+    headers = dict(record.headers)
+    assert (record.key, record.value) == (b"k" * 1000, b"")
+    assert (headers["leasecache.cut"], headers["leasecache.cut-key"]) == (b"true", b"true")
+    assert headers["leasecache.offset"] == b"41"
+
+
+def test_topic_that_takes_not_even_a_cut_letter_says_so() -> None:
+    with pytest.raises(NotKept, match="too large"):
+        TopicOfDeadLetters(Broker(size_max=-1)).keep([Letter("undecodable", "no", "p", at(1), RECORD)])  # type: ignore[arg-type]
 
 
 def test_topic_that_does_not_answer_says_so() -> None:
@@ -358,11 +375,12 @@ def test_topic_that_does_not_answer_says_so() -> None:
 def test_settings_of_dead_letters_are_checked() -> None:
     from invalidator.daemon import open_letters
 
+    log = open_log(replace(LogSettings(), level="critical"))
     with pytest.raises(ConfigError, match="not both"):
-        open_letters(load(None, {}, {"dead_letters": {"topic": "dead", "file": "dead.jsonl"}}))
+        open_letters(load(None, {}, {"dead_letters": {"topic": "dead", "file": "dead.jsonl"}}), log)
     with pytest.raises(ConfigError, match="no broker"):
-        open_letters(load(None, {}, {"dead_letters": {"topic": "dead"}}))
-    assert open_letters(load(None, {}, {})) is None
+        open_letters(load(None, {}, {"dead_letters": {"topic": "dead"}}), log)
+    assert open_letters(load(None, {}, {}), log) is None
 
 
 def test_rules_name_what_a_record_may_have_been_about() -> None:

@@ -241,6 +241,23 @@ def test_a_list_that_stays_although_the_node_proves_to_be_past_it_was_dropped() 
     assert ("1s", "differs", "drop") in watched.found
 
 
+def test_a_doubt_that_nobody_could_look_into_again_does_not_stay() -> None:
+    watched = Watched()
+    watched.plant(old(as_of_us=1), "orders-of:3")
+    watched.change(table="orders", after={"customer_id": 3})
+    watched.turn(1)
+    outlook = watched.verifier._outlook
+    layout, look = outlook.layout, outlook.look
+    outlook.layout, outlook.look = None, lambda: None  # type: ignore[method-assign]
+    for _ in AGES:
+        watched.turn(100)
+    outlook.layout, outlook.look = layout, look  # type: ignore[method-assign]
+    watched.change(table="orders", after={"customer_id": 3})
+    watched.turn(1)
+    watched.turn(1)
+    assert watched.found == [("1s", "differs", "lag")]
+
+
 def test_a_hot_key_with_another_content_of_its_version_is_found_without_any_age() -> None:
     watched = Watched(hot=10)
     version = watched.change().version or 0
