@@ -17,7 +17,7 @@ from invalidator.sources.kafka_login import for_kafka_python, token
 from invalidator.sources.kafka_logs import ClientLogs, blames_settings
 from invalidator.sources.kafka_places import Mark, Part, encode_mark, identity
 from invalidator.sources.kafka_python_connect import built, tries_s
-from invalidator.sources.kafka_python_listener import LOOK_S, listener, mind_the_join, parts_of
+from invalidator.sources.kafka_python_listener import LOOK_S, listener, mind_the_heartbeat, mind_the_join, parts_of
 
 _FETCH_TOTAL = 8
 """All partitions together are fetched at most so many times `fetch_bytes` at once."""
@@ -78,6 +78,7 @@ class KafkaPythonClient:
         self._paused = False
         self._subscription: tuple[list[str], Membership] | None = None
         self._consumer = self._connected(self._lib.KafkaConsumer, **self._reading(group))
+        mind_the_heartbeat(self._consumer._coordinator)
 
     def _connected(self, make: Callable[..., Any], **more: Any) -> Any:
         errors, reason = self._lib.errors, ""
